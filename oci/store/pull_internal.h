@@ -4,6 +4,7 @@
 #pragma once
 
 #include "oci/registry/fetcher.h"
+#include "oci/registry/part.h"
 #include "oci/store/pull.h"
 
 struct pull;
