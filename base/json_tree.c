@@ -217,7 +217,8 @@ int json_tree_number(struct json_tree *t, const char *text, size_t length, struc
 	value.type = JSON_NUMBER;
 	value.number = strtod(digits, NULL);
 	if (!isfinite(value.number))
-		return json_tree_fail(t, ERROR_INVALID, at, "the number %s is too large", digits);
+		return json_tree_fail(t, ERROR_INVALID, at,
+			"the number %s is too large; if it is a name, quote it", digits);
 	return add(t, value, at);
 }
 
