@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Child processes. A child inherits nothing that is not named: every other descriptor is closed before
-// exec (close_range(2)), signals are reset, and the child dies with its parent where asked.
+// Child processes. A child inherits nothing that is not named: every other descriptor is closed
+// before exec (close_range(2)), signals are reset, and the child dies with its parent where asked.
 #pragma once
 
 #include "base/buffer.h"
@@ -23,29 +23,31 @@ struct process_fd {
 };
 
 struct process_options {
-	const char *file;	  // path, or a name searched in PATH; NULL: this program itself
-	const char *const *argv;  // NULL-terminated, argv[0] included
-	const char *const *envp;  // NULL: the parent's environment
-	const struct process_fd *fds; // every descriptor the child gets; 0, 1, 2 not named become /dev/null
+	const char *file;	      // path, or a name searched in PATH; NULL: this program itself
+	const char *const *argv;      // NULL-terminated, argv[0] included
+	const char *const *envp;      // NULL: the parent's environment
+	const struct process_fd *fds; // all that the child gets; 0, 1, 2 if not named: /dev/null
 	size_t fd_count;
-	bool keep_stderr;	  // the child writes to our stderr
-	bool die_with_parent;	  // PR_SET_PDEATHSIG SIGKILL
+	bool keep_stderr; // the child writes to our stderr
+	// PR_SET_PDEATHSIG SIGKILL. The thread that starts the child must live on.
+	bool die_with_parent;
 };
 
 // Start a child by vfork-like clone and exec. `file` NULL runs /proc/self/exe: the hidden helper
 // processes are this program again. Fails with NOT_FOUND where the program does not exist.
 int process_start(const struct process_options *o, struct process *p, struct error *err);
 
-// Wait for the end. Returns the wait status as waitpid(2) gives it in *status and forgets the child.
+// Wait for the end. Returns the wait status as waitpid(2) gives it in *status and forgets the
+// child.
 int process_wait(struct process *p, int *status, struct error *err);
-// Kill with SIGKILL and reap, if running. For cleanup.
+// Kill with SIGKILL and reap, if running. For cleanup; a zeroed structure holds no child.
 void process_release(struct process *p);
 
 // "exited with status 3", "was killed by signal 9 (Killed)".
 const char *process_describe_status(int status, char text[64]);
 
-// Run a program to its end: `input` (may be NULL) on its stdin, stdout into `output` (at most `limit`
-// bytes), stderr into the error text when the status is not 0. timeout_ms 0: none.
+// Run a program to its end: `input` (may be NULL) on its stdin, stdout into `output` (at most
+// `limit` bytes), stderr into the error text when the status is not 0. timeout_ms 0: none.
 int process_run(const char *const *argv, const char *input, struct buffer *output, size_t limit,
 	int timeout_ms, struct error *err);
 
