@@ -35,8 +35,9 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	// The arguments may be parts of the old text, so it is written aside first.
-	char text[sizeof(err->text)];
+	// The arguments may be parts of the old text, so it is written aside first. Zeroed: the whole
+	// structure goes down a pipe, and what was on the stack is nobody's business.
+	char text[sizeof(err->text)] = {0};
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	*err = (struct error){.kind = kind};
