@@ -61,7 +61,7 @@ static int candidate(const char *path)
 static char *search_path(const char *name, struct error *err)
 {
 	const char *path = getenv("PATH");
-	int sys = ENOENT;
+	bool forbidden = false;
 	if (!path)
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	while (*path) {
@@ -70,10 +70,13 @@ static char *search_path(const char *name, struct error *err)
 		if (*path == '/' && candidate(found) == 0)
 			return steal(found);
 		if (*path == '/' && errno == EACCES)
-			sys = EACCES;
+			forbidden = true;
 		path += n + (path[n] == ':');
 	}
-	error_set_errno(err, sys, "program %s is not in PATH", name);
+	if (forbidden)
+		error_set(err, ERROR_DENIED, "program %s in PATH may not be executed", name);
+	else
+		error_set(err, ERROR_NOT_FOUND, "program %s is not in PATH", name);
 	return NULL;
 }
 

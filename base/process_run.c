@@ -26,6 +26,7 @@ struct run {
 	struct process process;
 	struct stream streams[2]; // stdout, stderr
 	size_t limit;
+	int timeout_ms;
 	int64_t deadline; // now_ms(); -1: none
 };
 
@@ -105,7 +106,8 @@ static int follow(struct run *r, struct error *err)
 		if (drain(r, &r->streams[0], err) < 0 || drain(r, &r->streams[1], err) < 0)
 			return -1;
 		if (!ended && r->deadline >= 0 && now_ms() >= r->deadline)
-			return error_set(err, ERROR_LIMIT, "%s: took longer than allowed", r->name);
+			return error_set(err, ERROR_LIMIT, "%s: took longer than %d ms", r->name,
+				r->timeout_ms);
 	}
 	return 0;
 }
@@ -178,6 +180,7 @@ int process_run(const char *const *argv, const char *input, struct buffer *outpu
 		.streams = {{.fd = -1, .buffer = output, .most = limit},
 			{.fd = -1, .buffer = &errors, .most = STDERR_KEPT, .keep_tail = true}},
 		.limit = limit,
+		.timeout_ms = timeout_ms,
 		.deadline = timeout_ms > 0 ? now_ms() + timeout_ms : -1};
 	int result = run_all(&r, argv, input, err);
 	process_release(&r.process);
