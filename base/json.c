@@ -41,6 +41,14 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
+static bool is_blank(const char *data, size_t size)
+{
+	size_t i = 0;
+	while (i < size && is_space(data[i]))
+		i++;
+	return i == size;
+}
+
 static bool is_filler(char c)
 {
 	return is_space(c) || c == ',' || c == ':';
@@ -179,6 +187,8 @@ static int check_text(struct json_parser *p)
 	if (p->size >= 3 && memcmp(p->data, "\xef\xbb\xbf", 3) == 0)
 		return json_tree_fail(&p->tree, ERROR_INVALID, p->place,
 			"a byte order mark; save the file as UTF-8 without one");
+	if (is_blank(p->data, p->size))
+		return json_tree_fail(&p->tree, ERROR_INVALID, p->place, "the document is empty");
 	while (at < end && (at = memchr(at, '\\', (size_t)(end - at)))) {
 		size_t length;
 		const char *problem = check_escape(at + 1, end, &length);
@@ -225,6 +235,8 @@ static int fail_syntax(struct json_parser *p)
 		length--;
 	size_t at = p->finishing ? p->size : yajl_get_bytes_consumed(p->yajl);
 	size_t start = token_start(p, at);
+	while (start < p->size && is_space(p->data[start]))
+		start++;
 	advance(p, start);
 	json_tree_fail(&p->tree, ERROR_INVALID, p->place, "%.*s%s", (int)length, problem,
 		start < p->size ? remedy(p, start) : "");

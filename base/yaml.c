@@ -93,14 +93,18 @@ static int fail_syntax(struct yaml_reader *r)
 			json_place_of(
 				r->data, p->problem_offset < r->size ? p->problem_offset : r->size),
 			"%s", problem);
-	const char *help = remedy(r, problem, byte_of(r, p->problem_mark));
+	size_t at = byte_of(r, p->problem_mark);
+	const char *help = remedy(r, problem, at);
+	// libyaml ends a last line that has no end of its own.
+	struct json_place place =
+		at < r->size ? place_of(p->problem_mark) : json_place_of(r->data, r->size);
 	// "while scanning for the next token" says nothing.
 	const char *context = p->context && !strstr(p->context, "next token") ? p->context : NULL;
 	if (context && p->context_mark.line != p->problem_mark.line)
 		snprintf(since, sizeof(since), " that begins at %zu:%zu", p->context_mark.line + 1,
 			p->context_mark.column + 1);
-	return json_tree_fail(&r->tree, ERROR_INVALID, place_of(p->problem_mark), "%s%s%s%s%s%s",
-		problem, context ? " " : "", context ? context : "", since, help ? "; " : "",
+	return json_tree_fail(&r->tree, ERROR_INVALID, place, "%s%s%s%s%s%s", problem,
+		context ? " " : "", context ? context : "", since, help ? "; " : "",
 		help ? help : "");
 }
 
