@@ -1,18 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The program: a table of verbs. Only here an error becomes text and an exit status: 0 done, 1 the
+// operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
+#include "agent/command/command.h"
 #include "base/text.h"
+#include "oci/layer/worker.h"
+#include "oci/registry/fetcher.h"
 
 #include <stdio.h>
 
+static const struct {
+	const char *name;
+	command_fn *run;
+	const char *help;
+} commands[] = {
+	{"run", command_run, "run a job, or one command in an image"},
+	{"pull", command_pull, "download an image"},
+	{"images", command_images, "list the images here"},
+	{"inspect", command_inspect, "show an image's digests, layers and configuration"},
+	{"image", command_image, "mount an image to look inside, and unmount it"},
+	{"rmi", command_rmi, "remove images"},
+	{"prune", command_prune, "remove what nothing needs"},
+};
+
+// Started by ourselves, never by people; they speak over descriptor 3 (process.h).
+static const struct {
+	const char *name;
+	int (*run)(void);
+} helpers[] = {
+	{"fetcher", fetcher_main},
+	{"layer", layer_worker_main},
+};
+
+static void print_help(void)
+{
+	printf("Usage: stoker [--config FILE] [--state-dir DIR] [--run-dir DIR] VERB …\n\n"
+	       "Turns this machine into a compute target for jobs in container "
+	       "images.\n\nVerbs:\n");
+	for (size_t i = 0; i < array_size(commands); i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+	printf("\n`stoker VERB --help` shows a verb's options.\n");
+}
+
+static int run_command(struct command *c, int argc, char **argv, struct error *err)
+{
+	if (argc < 1) {
+		c->usage_error = true;
+		return error_set(err, ERROR_INVALID, "a verb is missing; see: stoker --help");
+	}
+	for (size_t i = 0; i < array_size(commands); i++)
+		if (streq(argv[0], commands[i].name))
+			return commands[i].run(c, argc, argv, err);
+	c->usage_error = true;
+	return error_set(
+		err, ERROR_INVALID, "there is no verb \"%s\"; see: stoker --help", argv[0]);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc == 2 && streq(argv[1], "--version")) {
-		puts("stoker " STOKER_VERSION);
+	for (size_t i = 0; argc == 2 && i < array_size(helpers); i++)
+		if (streq(argv[1], helpers[i].name))
+			return helpers[i].run();
+
+	struct command c = {0};
+	struct error err = {0};
+	bool version = false;
+	const struct option options[] = {
+		{OPTION_STRING, 0, "config", "FILE", "", &c.overrides.config},
+		{OPTION_STRING, 0, "state-dir", "DIR", "", &c.overrides.state_dir},
+		{OPTION_STRING, 0, "run-dir", "DIR", "", &c.overrides.run_dir},
+		{OPTION_FLAG, 0, "version", NULL, "", &version},
+		{OPTION_END},
+	};
+	const struct options_usage usage = {
+		.verb = "", .arguments = "VERB", .help = print_help, .most = -1};
+	char **rest;
+	int count, rc;
+	rc = options_parse(options, &usage, true, argc, argv, &rest, &count, &err);
+	c.usage_error = rc < 0;
+	if (rc == OPTIONS_HELP)
+		return 0;
+	if (rc == OPTIONS_OK && version) {
+		printf("stoker %s\n", STOKER_VERSION);
 		return 0;
 	}
-	if (argc == 2 && streq(argv[1], "--help")) {
-		puts("usage: stoker --version | --help");
-		return 0;
-	}
-	fputs("stoker: unknown arguments; try 'stoker --help'\n", stderr);
-	return 2;
+	if (rc == OPTIONS_OK)
+		rc = run_command(&c, count, rest, &err);
+	store_free(c.store);
+	config_release(&c.config);
+	if (rc >= 0 && fflush(stdout) == 0)
+		return rc;
+	if (rc >= 0)
+		error_set_errno(&err, errno, "standard output");
+	fprintf(stderr, "stoker: %s\n", err.text);
+	return c.usage_error ? 2 : 1;
 }

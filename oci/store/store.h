@@ -148,6 +148,7 @@ int store_usage(struct store *s, struct store_usage *usage, struct error *err);
 struct store_prune_options {
 	bool all;	       // images too, not only what no image needs
 	int64_t unused_for_ms; // only images not used for so long
+	bool keep_parts;      // leave broken-off downloads for the next pull
 	bool dry_run;
 };
 struct store_prune_report {

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The node's configuration, /etc/stoker/agent.yaml:
+//
+//   state_dir: /var/lib/stoker      # images, runs; survives a boot
+//   run_dir: /run/stoker            # mounts, locks; does not
+//   default_image: docker.io/library/python:3.12-slim
+//   layers:
+//     format: auto                  # auto, erofs, directory
+//     backing: auto                 # how EROFS files are mounted: auto, file, loop
+//     max_size: 512g                # uncompressed bytes of one layer
+//     max_entries: 8000000
+//   store:
+//     high: 200g                    # evict when layers take more …
+//     low: 150g                     # … until they take this
+//     keep_free: 1g
+//     keep_free_inodes: 5           # percent
+//   registries: …                   # oci/registry/config.h
+//
+// A folder comes from the option (--state-dir), else the environment (STOKER_STATE_DIR), else the
+// file, else the default: the ones above for root, below $XDG_DATA_HOME and $XDG_RUNTIME_DIR for
+// others.
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "oci/registry/config.h"
+#include "oci/store/store.h"
+
+struct config_overrides { // from the command line; NULL where not given
+	const char *config, *state_dir, *run_dir;
+};
+
+enum config_layer_format { CONFIG_FORMAT_AUTO, CONFIG_FORMAT_EROFS, CONFIG_FORMAT_DIRECTORY };
+
+struct config {
+	struct arena arena;
+	const char *path; // the file read, NULL if none
+	const char *state_dir, *run_dir;
+	const char *default_image; // NULL if not set
+	enum config_layer_format layer_format;
+	const char *layer_backing; // "auto", "file", "loop"
+	struct layer_limits layer_limits;
+	struct store_limits store_limits;
+	struct registry_config registries;
+};
+
+// Read and check. A file named by option or environment must exist; the default one may be missing.
+int config_load(struct config *c, const struct config_overrides *o, struct error *err);
+// As config_load() with the document in memory (tests, fuzzing): no environment is read.
+int config_parse(
+	struct config *c, const char *data, size_t size, const char *name, struct error *err);
+void config_release(struct config *c);
+
+#define cleanup_config __attribute__((cleanup(config_release)))
