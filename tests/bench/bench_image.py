@@ -13,7 +13,10 @@ import zlib
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "integration"))
 import ociimage  # noqa: E402
 
-PACKAGES = "ca-certificates,python3,python3-numpy,python3-scipy,python3-sklearn,python3-pandas,python3-pip,g++,gfortran,make"
+PACKAGES = (
+    "ca-certificates,python3,python3-numpy,python3-scipy,python3-sklearn,python3-pandas,python3-pip,"
+    "g++,gfortran,make"
+)
 # Where the tar stream is cut, as parts of its bytes: sizes as uneven as in images that people build.
 CUTS = (0.15, 0.50, 0.80)
 

@@ -174,11 +174,12 @@ class Client:
             )
         else:
             self.connection = http.client.HTTPConnection("localhost", registry.port)
+        self.close = self.connection.close
 
     def request(self, method, path, body=None, headers=None, expect=(200, 201, 202)):
         self.connection.request(method, path, body, {**self.headers, **(headers or {})})
-        answer = self.connection.getresponse()
-        data = answer.read()
+        with self.connection.getresponse() as answer:
+            data = answer.read()
         if expect and answer.status not in expect:
             raise RuntimeError(f"{method} {path}: {answer.status} {data[:300]!r}")
         return answer, data
@@ -201,7 +202,11 @@ def blobs_of(layout, descriptor):
 def push(registry, layout, name, tag="latest", layout_tag="latest"):
     """Upload a tagged image (or index) as it stands. Returns the reference. skopeo would convert or
     refuse some of what we make; the registry itself checks only that all blobs are there."""
-    client = Client(registry)
+    with contextlib.closing(Client(registry)) as client:
+        return push_with(client, registry, layout, name, tag, layout_tag)
+
+
+def push_with(client, registry, layout, name, tag, layout_tag):
     blobs, manifests = blobs_of(layout, layout.tagged(layout_tag))
     for digest in dict.fromkeys(blobs):
         answer, _ = client.request("HEAD", f"/v2/{name}/blobs/{digest}", expect=None)
@@ -536,8 +541,8 @@ class ScriptedRegistry:
         view, start = memoryview(body), time.monotonic()
         for offset in range(0, len(body), step):
             chunk = view[offset : offset + step]
+            exchange.sent += len(chunk)  # before: the client may ask what was sent at once
             handler.wfile.write(chunk)
-            exchange.sent += len(chunk)
             if answer.rate:
                 ahead = (offset + len(chunk)) / answer.rate - (time.monotonic() - start)
                 if ahead > 0 and self.stopping.wait(ahead):

@@ -17,6 +17,11 @@ def skopeo(*args):
     ).stdout
 
 
+def get(url):
+    with urllib.request.urlopen(url) as answer:
+        return answer.read()
+
+
 def test_skopeo_reads_what_we_push(registry, layout, small_image):
     reference = registry.push(layout, "fixtures/plain")
     seen = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{reference}"))
@@ -49,14 +54,15 @@ def test_token_service(registry_token, layout, small_image):
 
 def test_scripted_registry(scripted, layout, small_image):
     url = f"{scripted.url}/v2/image/blobs/{small_image.digest}"
-    whole = urllib.request.urlopen(url).read()
+    whole = get(url)
     assert len(whole) == small_image.size
     ranged = urllib.request.Request(url, headers={"Range": "bytes=10-19"})
-    assert urllib.request.urlopen(ranged).read() == whole[10:20]
+    assert get(ranged) == whole[10:20]
     assert scripted.blob_bytes() == small_image.size + 10
     scripted.rules.append(lambda e: registries.Answer(503) if e.is_blob else None)
-    with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(url)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(url)
+    refused.value.close()
     assert scripted.log[-1].count == 2
     scripted.rules.clear()
     skopeo("inspect", "--no-tags", "--tls-verify=false", f"docker://{scripted.reference()}")
