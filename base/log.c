@@ -58,7 +58,8 @@ static bool stderr_is_journal(void)
 	return fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
 }
 
-static void log_line(enum log_level level, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+log_line(enum log_level level, const char *format, va_list args)
 {
 	if (level > current_level)
 		return;
