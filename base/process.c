@@ -44,16 +44,10 @@ static const char *self_program(void)
 	return "/proc/self/exe";
 }
 
-static int candidate(const char *path)
+static bool is_file(const char *path)
 {
 	struct stat st;
-	if (stat(path, &st) < 0)
-		return -1;
-	if (!S_ISREG(st.st_mode)) {
-		errno = EACCES;
-		return -1;
-	}
-	return access(path, X_OK);
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 // Find a program in PATH. Empty and relative elements, which would run what lies in the current
@@ -67,10 +61,11 @@ static char *search_path(const char *name, struct error *err)
 	while (*path) {
 		size_t n = strcspn(path, ":");
 		cleanup_free char *found = xasprintf("%.*s/%s", (int)n, path, name);
-		if (*path == '/' && candidate(found) == 0)
-			return steal(found);
-		if (*path == '/' && errno == EACCES)
+		if (*path == '/' && is_file(found)) {
+			if (access(found, X_OK) == 0)
+				return steal(found);
 			forbidden = true;
+		}
 		path += n + (path[n] == ':');
 	}
 	if (forbidden)
