@@ -175,6 +175,17 @@ static const char *check_escape(const char *s, const char *end, size_t *length)
 	return NULL;
 }
 
+// yajl skips vertical tabs and form feeds; RFC 8259 does not.
+static int check_space(struct json_parser *p, char c)
+{
+	const char *found = p->size ? memchr(p->data, c, p->size) : NULL;
+	if (!found)
+		return 0;
+	return json_tree_fail(&p->tree, ERROR_INVALID,
+		json_place_of(p->data, (size_t)(found - p->data)),
+		"control characters are not allowed");
+}
+
 // What yajl lets pass or mends in silence. A backslash means an escape in a string, or an error
 // anyway.
 static int check_text(struct json_parser *p)
@@ -189,6 +200,8 @@ static int check_text(struct json_parser *p)
 			"a byte order mark; save the file as UTF-8 without one");
 	if (is_blank(p->data, p->size))
 		return json_tree_fail(&p->tree, ERROR_INVALID, p->place, "the document is empty");
+	if (check_space(p, '\v') < 0 || check_space(p, '\f') < 0)
+		return -1;
 	while (at < end && (at = memchr(at, '\\', (size_t)(end - at)))) {
 		size_t length;
 		const char *problem = check_escape(at + 1, end, &length);

@@ -154,7 +154,7 @@ int json_tree_close(struct json_tree *t)
 {
 	struct json_tree_container *c = &t->open[--t->depth];
 	size_t count = t->count - c->first;
-	struct json_member *values = t->values + c->first;
+	struct json_member *values = count ? t->values + c->first : NULL;
 	if (c->type == JSON_OBJECT && check_duplicates(t, values, count) < 0)
 		return -1;
 	struct json_member whole = {

@@ -51,6 +51,8 @@ static const struct {
 		"x:1:2: lexical error: invalid (non-hex) character occurs after '\\u' inside "
 		"string",
 		"an escape cut short"},
+	{"[1,\f2]", "x:1:4: control characters are not allowed", "yajl takes it for space"},
+	{"\v[1]", "x:1:1: control characters are not allowed", "yajl takes it for space"},
 	{"{1: 2}", "x:1:2: parse error: invalid object key (must be a string)", "a number as key"},
 	{"[\"\\u0000\"]", "x:1:3: a NUL character in a string", "NUL in a string"},
 	{"{\"a\\u0000b\": 1}", "x:1:4: a NUL character in a string", "NUL in a key"},
