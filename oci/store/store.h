@@ -34,11 +34,19 @@ struct store_limits {
 };
 extern const struct store_limits store_limits_default; // 0, 0, 1 GiB, 5 %
 
+// How EROFS files are mounted (oci/runtime): from the file where the kernel can (Linux 6.12), else
+// through a loop device; or one of the two by force.
+enum layer_backing { LAYER_BACKING_AUTO, LAYER_BACKING_FILE, LAYER_BACKING_LOOP };
+
 struct store {
 	int state_fd, layers_fd, blobs_fd, images_fd, parts_fd, tmp_fd;
 	int run_fd;		   // of the run directory: mounts and locks, gone after a boot
 	char *state_dir, *run_dir; // absolute
 	struct store_limits limits;
+	enum layer_backing layer_backing; // AUTO unless the caller sets it
+	// Held shared from the first document put until the image record that names them is there:
+	// as long, prune removes no documents. -1: none.
+	int documents_lock_fd;
 };
 
 // Makes the folders where missing (mode 0700) and sweeps what dead processes left. A read-only
@@ -53,20 +61,22 @@ struct store_layer {
 	struct oci_digest diff_id;
 	enum layer_format format;
 	int fd;		// the file or folder, holding the lease (LOCK_SH); -1 in lists
-	uint64_t bytes; // on disk
+	uint64_t bytes; // on disk; 0 for LAYER_DIRECTORY in leases: store_layer_bytes() counts
 };
 
 // Take a lease on a layer that is here. Returns 1 and fills *layer when found, 0 when not, -1 on
 // error. In lookups for pulls `format` must match.
 int store_layer_lease(struct store *s, const struct oci_digest *diff_id, enum layer_format format,
 	struct store_layer *layer, struct error *err);
-void store_layer_release(struct store_layer *layer);
+void store_layer_release(struct store_layer *layer); // fine on a zeroed one
+// Bytes on disk (st_blocks); walks the directory form.
+int store_layer_bytes(const struct store_layer *layer, uint64_t *bytes, struct error *err);
 
 // A layer being made: a file or folder in tmp/, locked by us.
 struct store_stage {
 	enum layer_format format;
 	int fd;	       // the empty file or folder to fill
-	char name[64]; // in tmp/
+	char name[64]; // in tmp/; "": none
 };
 int store_stage_new(
 	struct store *s, enum layer_format format, struct store_stage *stage, struct error *err);
@@ -79,19 +89,23 @@ void store_stage_drop(
 
 // Single flight between processes: the right to make one layer. Returns 0 with the lock in
 // *lock_fd, 1 when another process has it (try again later), -1 on error. Close the descriptor to
-// give it up.
+// give it up; the file goes with store_stage_commit() or the next store_open().
 int store_layer_lock(
 	struct store *s, const struct oci_digest *diff_id, int *lock_fd, struct error *err);
 
 // ---- partial downloads
 
 // Open parts/<hex> and its map for a blob (made when missing). The caller holds the layer's lock.
+// While `fd` (or a duplicate, in whatever process) is open the part is in use and neither pruned
+// nor evicted.
 int store_part_open(
 	struct store *s, const struct oci_digest *blob, int *fd, int *map_fd, struct error *err);
 void store_part_remove(struct store *s, const struct oci_digest *blob);
 
 // ---- documents
 
+// Store a document; one that is here with the same bytes costs a read. Until store_image_put() or
+// store_free() nobody prunes documents, so put them just before the image record.
 int store_document_put(struct store *s, const struct oci_digest *digest, const void *data,
 	size_t size, struct error *err);
 // Read and verify. ERROR_NOT_FOUND, ERROR_INTEGRITY (a damaged file; it is removed).
@@ -148,7 +162,7 @@ int store_usage(struct store *s, struct store_usage *usage, struct error *err);
 struct store_prune_options {
 	bool all;	       // images too, not only what no image needs
 	int64_t unused_for_ms; // only images not used for so long
-	bool keep_parts;      // leave broken-off downloads for the next pull
+	bool keep_parts;       // leave broken-off downloads for the next pull
 	bool dry_run;
 };
 struct store_prune_report {

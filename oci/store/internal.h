@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of oci/store share and nobody else needs: names, locks, removal.
+#pragma once
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "oci/store/store.h"
+
+#include <sys/types.h>
+
+enum { STORE_NAME_MAX = 80 };
+
+// "<hex>.erofs" or "<hex>.directory".
+const char *store_layer_name(
+	const struct oci_digest *diff_id, enum layer_format format, char name[STORE_NAME_MAX]);
+// The reverse. false: not a layer's name.
+bool store_layer_name_parse(
+	const char *name, struct oci_digest *diff_id, enum layer_format *format);
+
+// Does `name` in the folder still mean the open file? A lock is worth something only then: its name
+// may have been removed or given to another file between open and lock.
+bool store_same_file(int fd, int dirfd, const char *name);
+
+enum store_lock {
+	STORE_LOCK_GONE = 0, // there is no such name
+	STORE_LOCKED = 1,    // *fd is open and locked
+	STORE_LOCK_BUSY = 2, // somebody holds a lock that forbids ours
+};
+// Open `name` and lock it with flock(2) without waiting, making sure that the name still means the
+// locked file. `flags`: of openat(2), O_CREAT makes it (mode 0600). Returns enum store_lock or -1.
+int store_lock_open(
+	int dirfd, const char *name, int flags, int operation, int *fd, struct error *err);
+
+// The names in a folder, "." and ".." left out; an arena array.
+struct store_names {
+	const char **items;
+	size_t count;
+};
+int store_names(int dirfd, const char *folder, struct arena *a, struct store_names *names,
+	struct error *err);
+
+// Make `name` in the folder hold these bytes: by tmp/, fsync, rename, fsync of the folder. What a
+// killed process leaves lies in tmp/, where the sweep finds it.
+int store_file_put(struct store *s, int dirfd, const char *folder, const char *name,
+	const void *data, size_t size, struct error *err);
+
+// A fresh entry in tmp/, locked (LOCK_SH, which is enough against the sweep).
+int store_temporary(struct store *s, bool folder, int *fd, char name[64], struct error *err);
+// Remove what is in tmp/ and what is in locks/ that no process holds.
+void store_sweep(struct store *s);
+
+// Remove a layer that nobody leases or pins. Returns 1 when removed (*bytes: what it took on disk),
+// 0 when it is in use or gone, -1 on error. `dry_run`: only find out.
+int store_layer_remove(struct store *s, const struct oci_digest *diff_id, enum layer_format format,
+	bool dry_run, uint64_t *bytes, struct error *err);
+
+// Remove a broken-off download; as store_layer_remove().
+int store_part_prune(
+	struct store *s, const char *name, bool dry_run, uint64_t *bytes, struct error *err);
+// Remove documents that no image record names; leaves all of them while somebody pulls.
+int store_documents_prune(struct store *s, struct error *err);
+
+// The file name of an image's record.
+const char *store_image_name(const struct oci_reference *reference, char name[STORE_NAME_MAX]);

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a tree takes on disk.
+#pragma once
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+// Bytes by st_blocks of everything below `path`, itself included; a file with several names counts
+// once (all names of a layer's file are in the layer). Symbolic links are not followed, mount
+// points not crossed.
+int measure_tree(int dirfd, const char *path, uint64_t *bytes, struct error *err);
