@@ -257,6 +257,19 @@ static int fail_syntax(struct json_parser *p)
 	return -1;
 }
 
+// A token cut short behind the document, such as a quote, is no trailing garbage for yajl.
+static int check_rest(struct json_parser *p)
+{
+	size_t start = p->offset;
+	while (start < p->size && is_space(p->data[start]))
+		start++;
+	if (start == p->size)
+		return 0;
+	advance(p, start);
+	return json_tree_fail(&p->tree, ERROR_INVALID, p->place, "parse error: trailing garbage%s",
+		remedy(p, start));
+}
+
 static int parse(struct json_parser *p)
 {
 	if (check_text(p) < 0)
@@ -269,7 +282,7 @@ static int parse(struct json_parser *p)
 	}
 	if (status == yajl_status_client_canceled)
 		return -1;
-	return status == yajl_status_ok ? 0 : fail_syntax(p);
+	return status == yajl_status_ok ? check_rest(p) : fail_syntax(p);
 }
 
 struct json *json_parse(struct arena *a, const char *data, size_t size, const char *name,
