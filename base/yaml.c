@@ -151,6 +151,14 @@ static enum json_type type_of(const char *s)
 	return JSON_STRING;
 }
 
+static int fail_tag(struct yaml_reader *r, const char *tag, struct json_place at)
+{
+	bool core = starts_with(tag, CORE_TAG);
+	return json_tree_fail(&r->tree, ERROR_INVALID, at,
+		"the tag %s%.100s is not supported, remove it", core ? "!!" : "",
+		core ? tag + strlen(CORE_TAG) : tag);
+}
+
 // "!!int" and the like: what the tag asks for, and the text must be it.
 static int check_tag(struct yaml_reader *r, const char *tag, const char *text, enum json_type *type,
 	struct json_place at)
@@ -178,8 +186,7 @@ static int check_tag(struct yaml_reader *r, const char *tag, const char *text, e
 				      "\"%.100s\" does not fit its tag (%s)", text,
 				      json_type_name(*type));
 	}
-	return json_tree_fail(
-		&r->tree, ERROR_INVALID, at, "the tag %.100s is not supported, remove it", tag);
+	return fail_tag(r, tag, at);
 }
 
 static int check_anchor(struct yaml_reader *r, const yaml_char_t *anchor, struct json_place at)
@@ -242,8 +249,7 @@ static int on_container(struct yaml_reader *r, const yaml_event_t *event, enum j
 		    at) < 0)
 		return -1;
 	if (tag && !streq(tag, known) && !streq(tag, "!"))
-		return json_tree_fail(&r->tree, ERROR_INVALID, at,
-			"the tag %.100s is not supported, remove it", tag);
+		return fail_tag(r, tag, at);
 	if (json_tree_wants_key(&r->tree))
 		return json_tree_fail(&r->tree, ERROR_INVALID, at, "a key must be a simple value");
 	return json_tree_open(&r->tree, type, at);
@@ -288,6 +294,31 @@ static int parse(struct yaml_reader *r)
 	return r->documents ? 0 : json_tree_null(&r->tree, (struct json_place){1, 1});
 }
 
+// Behind a line break of YAML 1.1, or at the start of the document?
+static bool begins_line(const char *data, size_t at)
+{
+	if (at == 0 || data[at - 1] == '\n' || data[at - 1] == '\r')
+		return true;
+	return (at >= 2 && memcmp(data + at - 2, "\xc2\x85", 2) == 0) ||
+	       (at >= 3 && (memcmp(data + at - 3, "\xe2\x80\xa8", 3) == 0 ||
+				   memcmp(data + at - 3, "\xe2\x80\xa9", 3) == 0));
+}
+
+// libyaml compares each %TAG directive with all before it: a megabyte of them takes it half a
+// minute.
+static int check_directives(struct yaml_reader *r)
+{
+	const char *end = r->data + r->size, *found = r->data;
+	while ((found = memmem(found, (size_t)(end - found), "%TAG", 4))) {
+		if (begins_line(r->data, (size_t)(found - r->data)))
+			return json_tree_fail(&r->tree, ERROR_INVALID,
+				json_place_of(r->data, (size_t)(found - r->data)),
+				"%%TAG directives are not supported, remove it");
+		found += 4;
+	}
+	return 0;
+}
+
 static int check_text(struct yaml_reader *r)
 {
 	size_t valid = utf8_valid(r->data, r->size);
@@ -298,7 +329,7 @@ static int check_text(struct yaml_reader *r)
 	if (nul)
 		return json_tree_fail(&r->tree, ERROR_INVALID,
 			json_place_of(r->data, (size_t)(nul - r->data)), "a NUL character");
-	return 0;
+	return check_directives(r);
 }
 
 // libyaml refuses some JSON: surrogate pairs, and keys of more than 1024 characters.

@@ -42,6 +42,7 @@ static const struct {
 	{"{\"a\":\"\\ud83d\\ude00\",\n\t\"b\":[1,2]}", "{\"a\":\"\xf0\x9f\x98\x80\",\"b\":[1,2]}"},
 	{"{a: 1, b}", "{\"a\":1,\"b\":null}"},
 	{"%YAML 1.1\n---\n- \xc3\xa9\n- \"\\xe9\"\n", "[\"\xc3\xa9\",\"\xc3\xa9\"]"},
+	{"a: 100 %TAG", "{\"a\":\"100 %TAG\"}"},
 	{"s: a # comment\nt: a#b", "{\"s\":\"a\",\"t\":\"a#b\"}"},
 	{"i: [9223372036854775807, -9223372036854775808]",
 		"{\"i\":[9223372036854775807,-9223372036854775808]}"},
@@ -113,9 +114,12 @@ static const struct {
 	{"--- 1\n--- 2", "2:1: a second document, only one is read"},
 	{"a: !!int x", "1:4: \"x\" does not fit its tag (integer)"},
 	{"a: !!bool 1", "1:4: \"1\" does not fit its tag (boolean)"},
-	{"a: !!binary aGk=", "1:4: the tag tag:yaml.org,2002:binary is not supported, remove it"},
+	{"a: !!binary aGk=", "1:4: the tag !!binary is not supported, remove it"},
 	{"a: !foo [1]", "1:4: the tag !foo is not supported, remove it"},
-	{"a: !!seq {b: 1}", "1:4: the tag tag:yaml.org,2002:seq is not supported, remove it"},
+	{"a: !!seq {b: 1}", "1:4: the tag !!seq is not supported, remove it"},
+	{"%TAG !a! tag:yaml.org,2002:\n--- !a!str 1",
+		"1:1: %TAG directives are not supported, remove it"},
+	{"# x\xe2\x80\xa8%TAG ! x\n--- 1", "1:5: %TAG directives are not supported, remove it"},
 	{"a: \"\\0\"", "1:4: a NUL character in a string"},
 	{"a: \x01", "1:4: control characters are not allowed"},
 	{"a: \xff", "1:4: invalid UTF-8; save the file as UTF-8"},
@@ -199,7 +203,7 @@ static void test_hostile(void **state)
 {
 	(void)state;
 	static const char *const parts[] = {
-		"[", "{", "- ", "? ", "{a: ", "[\n", "!", "a:\n ", "\"", "#"};
+		"[", "{", "- ", "? ", "{a: ", "[\n", "!", "a:\n ", "\"", "%TAG ! x\n", "#"};
 	for (size_t i = 0; i < array_size(parts); i++) {
 		cleanup_arena struct arena a = {0};
 		cleanup_buffer struct buffer text = {0};
