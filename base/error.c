@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/error.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-// What comes from outside may hold line breaks or escape sequences; an error is one line.
-static void error_flatten(struct error *err)
-{
-	for (unsigned char *p = (unsigned char *)err->text; *p; p++)
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
-}
 
 static enum error_kind kind_of_errno(int sys)
 {
@@ -35,14 +29,14 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	// The arguments may be parts of the old text, so it is written aside first. Zeroed: the whole
-	// structure goes down a pipe, and what was on the stack is nobody's business.
+	// The arguments may be parts of the old text, so it is written aside first. Zeroed: the
+	// whole structure goes down a pipe, and what was on the stack is nobody's business.
 	char text[sizeof(err->text)] = {0};
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	*err = (struct error){.kind = kind};
 	memcpy(err->text, text, sizeof(text));
-	error_flatten(err);
+	text_flatten(err->text); // also what the cut left of a character
 	return -1;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Errors are values. A function that can fail returns 0 or -1 (or a pointer or NULL) and takes a
-// `struct error *` last; it fills it exactly when it fails. The kind decides what to do (retry, blame
-// the user, blame the node), the text is one line that names the object and gains context as it
-// rises, `sys` keeps the errno for the log. The structure holds no pointer, so a child can write it
-// down a pipe as it stands.
+// `struct error *` last; it fills it exactly when it fails. The kind decides what to do (retry,
+// blame the user, blame the node), the text is one line that names the object and gains context as
+// it rises, `sys` keeps the errno for the log. The structure holds no pointer, so a child can write
+// it down a pipe as it stands.
 #pragma once
 
 #include <errno.h>
@@ -27,12 +27,14 @@ struct error {
 };
 
 // Set the error and return -1, so that `return error_set(err, …)` reads as one step. A text that is
-// too long is cut at the end; control characters are written as '?', so the text stays one line.
+// too long is cut at the end; control characters and what is not UTF-8 are written as '?', so the
+// text stays one line and fits a JSON string.
 int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 // As error_set(), with ": strerror(sys)" appended. The kind follows from the errno: ENOENT is
-// NOT_FOUND, EACCES and EPERM are DENIED, ENOSPC, EDQUOT, EMFILE and ENFILE are LIMIT, all else SYSTEM.
+// NOT_FOUND, EACCES and EPERM are DENIED, ENOSPC, EDQUOT, EMFILE and ENFILE are LIMIT, all else
+// SYSTEM.
 int error_set_errno(struct error *err, int sys, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

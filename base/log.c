@@ -78,9 +78,8 @@ log_line(enum log_level level, const char *format, va_list args)
 	size_t size = (size_t)head;
 	if (length > 0)
 		size += (size_t)length < room ? (size_t)length : room - 1;
-	for (size_t i = 0; i < size; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?'; // one event, one line; no escape sequences from outside
+	line[size] = '\0';
+	text_flatten(line); // one event, one line; no escape sequences from outside
 	line[size++] = '\n';
 	ssize_t ignored = write(STDERR_FILENO, line, size); // nowhere to complain
 	(void)ignored;

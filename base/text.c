@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/text.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <strings.h>
@@ -24,7 +26,8 @@ bool parse_u64_n(const char *s, size_t n, uint64_t *value)
 	for (size_t i = 0; i < n; i++) {
 		if (s[i] < '0' || s[i] > '9')
 			return false;
-		if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
+		if (__builtin_mul_overflow(v, 10, &v) ||
+			__builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
 			return false;
 	}
 	*value = v;
@@ -70,6 +73,20 @@ bool parse_size(const char *s, uint64_t *bytes)
 		return false;
 	*bytes = v << shift;
 	return true;
+}
+
+void text_flatten(char *s)
+{
+	unsigned char *p = (unsigned char *)s;
+	size_t size = strlen(s);
+	for (size_t at = 0; (at += utf8_valid(s + at, size - at)) < size; at++)
+		p[at] = '?';
+	for (; *p; p++) {
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+		if (*p == 0xc2 && p[1] < 0xa0) // U+0080 to U+009F
+			p[0] = p[1] = '?';
+	}
 }
 
 const char *format_size(uint64_t bytes, char text[FORMAT_SIZE_MAX])

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -139,6 +140,35 @@ static void test_format_size(void **state)
 	}
 }
 
+static void test_flatten(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *flat, *why;
+	} cases[] = {
+		{"", "", "empty"},
+		{"a b~", "a b~", "plain"},
+		{"a\nb\r\tc\x1b[0m\x7f", "a?b??c?[0m?", "C0 and DEL"},
+		{"\xc2\x9b"
+		 "31m",
+			"??31m", "U+009B starts escape sequences too"},
+		{"\xc2\xa0\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80",
+			"\xc2\xa0\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "other characters stay"},
+		{"a\xff\xfe"
+		 "b",
+			"a??b", "never UTF-8"},
+		{"a\xe2\x82", "a??", "cut in a character"},
+		{"\xc0\xaf", "??", "overlong"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "%s", cases[i].text);
+		text_flatten(text);
+		if (!streq(text, cases[i].flat))
+			fail_msg("%s: '%s'", cases[i].why, text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -147,6 +177,7 @@ int main(void)
 		cmocka_unit_test(test_signed),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_format_size),
+		cmocka_unit_test(test_flatten),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
