@@ -29,7 +29,10 @@ struct oci_config {
 	const char *created;	 // RFC 3339 or ""
 };
 
-// Everything lives in the arena. ERROR_INVALID: malformed, rootfs.type not "layers", diff ids that are no
-// digests, environment entries without '=' or with an empty name, relative working_dir made absolute.
-int oci_config_parse(struct arena *a, const char *data, size_t size, struct oci_config *c,
-	struct error *err);
+// Everything lives in the arena. What is absent or null becomes "linux" for os, else "" or an empty
+// list; a relative working_dir is made absolute. Whether the platform suits this machine is not
+// judged. ERROR_INVALID: malformed, no architecture, rootfs.type not "layers", diff ids that are no
+// digests, environment entries without '=' or with an empty name. ERROR_LIMIT: more than
+// OCI_CONFIG_BYTES_MAX bytes or OCI_LAYERS_MAX diff ids.
+int oci_config_parse(
+	struct arena *a, const char *data, size_t size, struct oci_config *c, struct error *err);

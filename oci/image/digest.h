@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Content digests (OCI image-spec, descriptor.md#digests): "sha256:" and 64 lower-case hexadecimal digits.
-// SHA-256 is the one algorithm we verify; others are refused by name.
+// Content digests (OCI image-spec, descriptor.md#digests): "sha256:" and 64 lower-case hexadecimal
+// digits. SHA-256 is the one algorithm we verify; others are refused by name.
 #pragma once
 
 #include "base/error.h"

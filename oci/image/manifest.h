@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Image manifests and indexes: OCI image-spec v1 and Docker image manifest v2, schema 2 with manifest
-// lists. Both kinds become the same structs. Schema 1 is refused by name.
+// Image manifests and indexes: OCI image-spec v1 and Docker image manifest v2, schema 2 with
+// manifest lists. Both kinds become the same structs. Schema 1 is refused by name.
 #pragma once
 
 #include "base/arena.h"
@@ -49,16 +49,18 @@ struct oci_manifest {
 	size_t entry_count;
 };
 
-// Parse a manifest or an index of either family. `media_type` is the Content-Type of the answer (may be
-// NULL); the document's own mediaType wins; one that is neither is told by its members. Refused with
-// ERROR_INVALID and a reason: schema 1, artifact configurations that are no image, foreign (non-
-// distributable) layers, layer types we do not know, negative or huge sizes; more layers or entries
-// than the limits: ERROR_LIMIT. Everything lives in the arena.
+// Parse a manifest or an index of either family. `media_type` is the Content-Type of the answer
+// (may be NULL); the document's own mediaType wins; one that is neither is told by its members.
+// Refused with ERROR_INVALID and a reason: schema 1, artifact configurations that are no image,
+// foreign (nondistributable) layers, layer types we do not know, negative or huge sizes; more
+// layers or entries than the limits: ERROR_LIMIT. Everything lives in the arena.
 int oci_manifest_parse(struct arena *a, const char *data, size_t size, const char *media_type,
 	struct oci_manifest *m, struct error *err);
 
-// The best entry for a platform; attestation entries (unknown/unknown) never match. ERROR_NOT_FOUND
-// names the platforms that exist.
+// The best entry for a platform, the first of equals. Never chosen: attestations (unknown/unknown),
+// entries whose type is no manifest's, and entries without a platform, unless it is the only one.
+// The entry may be an index again (descriptor.media_type does not tell reliably: parse it, and
+// bound the depth). ERROR_NOT_FOUND names the platforms that exist.
 int oci_index_choose(const struct oci_manifest *index, const struct oci_platform *want,
 	const struct oci_index_entry **entry, struct error *err);
 

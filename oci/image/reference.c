@@ -65,9 +65,7 @@ static const char *check_component(struct span s, const char **at)
 		if (s.begin < s.end && !one_of(*s.begin, "._-"))
 			return "the repository name may hold only a-z, 0-9, '.', '_', '-' and '/'";
 		if (s.begin == word)
-			return "each part of the repository name must begin and end with a letter "
-			       "or a "
-			       "digit";
+			return "parts of the repository name begin and end with a letter or digit";
 		if (s.begin == s.end)
 			return NULL;
 
@@ -77,9 +75,8 @@ static const char *check_component(struct span s, const char **at)
 		bool fine = n == 1 || *separator == '-' ||
 			    (n == 2 && separator[0] == '_' && separator[1] == '_');
 		if (!fine || (s.begin < s.end && one_of(*s.begin, "._-")))
-			return "words of the repository name are separated by one '.', one or two "
-			       "'_', or "
-			       "any number of '-'";
+			return "within the repository name only '.', '_', '__' or a run of '-' "
+			       "separates letters and digits";
 	}
 }
 

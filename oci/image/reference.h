@@ -2,9 +2,9 @@
 //
 // Image references as Docker writes them (distribution/reference grammar):
 //   [domain[:port]/]path[:tag][@sha256:…]
-// Short names are completed: "python" is docker.io/library/python:latest, "continuumio/miniconda" is
-// docker.io/continuumio/miniconda:latest. A first component is a domain when it holds '.' or ':', is
-// "localhost", or has upper-case letters.
+// Short names are completed: "python" is docker.io/library/python:latest, "continuumio/miniconda"
+// is docker.io/continuumio/miniconda:latest. A first component is a domain when it holds '.' or
+// ':', is "localhost", or has upper-case letters.
 #pragma once
 
 #include "base/error.h"
@@ -26,6 +26,7 @@ int oci_reference_parse(const char *s, struct oci_reference *r, struct error *er
 // The complete form: "docker.io/library/python:latest@sha256:…". Returns `text`.
 const char *oci_reference_format(const struct oci_reference *r, char text[OCI_REFERENCE_TEXT_MAX]);
 // What people type: without "docker.io/", "library/"; the tag stays.
-const char *oci_reference_familiar(const struct oci_reference *r, char text[OCI_REFERENCE_TEXT_MAX]);
+const char *oci_reference_familiar(
+	const struct oci_reference *r, char text[OCI_REFERENCE_TEXT_MAX]);
 // What stands behind /manifests/ in a registry URL: the digest if there is one, else the tag.
 const char *oci_reference_target(const struct oci_reference *r);

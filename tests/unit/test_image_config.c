@@ -132,6 +132,7 @@ static void refuses(void **state)
 			"os: longer than 31 characters"},
 		{HEAD "\"config\":{}}", "image configuration: key \"rootfs\" is missing"},
 		{HEAD "\"rootfs\":{}}", "rootfs: key \"type\" is missing"},
+		{HEAD "\"rootfs\":{\"type\":1}}", "rootfs.type: must be a string"},
 		{HEAD "\"rootfs\":{\"type\":\"layers\"}}", "rootfs: key \"diff_ids\" is missing"},
 		{HEAD "\"rootfs\":{\"type\":\"layers+base\",\"diff_ids\":[]}}",
 			"rootfs.type: \"layers+base\" is unknown, only \"layers\" is supported"},

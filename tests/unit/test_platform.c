@@ -129,6 +129,7 @@ static void matches(void **state)
 		{"linux/amd64", "linux/amd64/v2", "may use instructions that the host lacks"},
 		{"linux/amd64", "linux/386", "another architecture"},
 		{"linux/amd64", "linux/amd64/odd", "a variant without a place in the order"},
+		{"linux/arm64/v9", "linux/arm64/v8.2.1", "no variant of this form exists"},
 		{"linux/amd64/odd", "linux/amd64", "the same the other way round"},
 		{"linux/arm/v6", "linux/arm/v7", "higher"},
 		{"linux/arm/v6", "linux/arm", "arm alone is v7"},

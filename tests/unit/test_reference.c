@@ -112,16 +112,20 @@ static void refuses_with_position(void **state)
 		{"ghcr.io/", "the repository name has an empty part (position 9)"},
 		{":x", "the repository name has an empty part (position 1)"},
 		{"@" DIGEST, "the repository name has an empty part (position 1)"},
-		{"-a", "must begin and end with a letter or a digit (position 1)"},
-		{"a-", "must begin and end with a letter or a digit (position 3)"},
-		{"a/.b", "must begin and end with a letter or a digit (position 3)"},
-		{"a..b", "words of the repository name are separated by one '.'"},
-		{"a___b", "one or two '_'"},
-		{"a._b", "words of the repository name are separated by one '.'"},
-		{"a-_b", "words of the repository name are separated by one '.'"},
+		{"-a", "parts of the repository name begin and end with a letter or digit "
+		       "(position 1)"},
+		{"a-", "parts of the repository name begin and end with a letter or digit "
+		       "(position 3)"},
+		{"a/.b", "parts of the repository name begin and end with a letter or digit "
+			 "(position 3)"},
+		{"a..b", "only '.', '_', '__' or a run of '-' separates"},
+		{"a___b", "only '.', '_', '__' or a run of '-' separates"},
+		{"a._b", "only '.', '_', '__' or a run of '-' separates"},
+		{"a-_b", "only '.', '_', '__' or a run of '-' separates"},
 		{"a*b", "may hold only a-z, 0-9, '.', '_', '-' and '/' (position 2)"},
 		{"../../etc", "the registry's name has an empty part (position 1)"},
-		{"a/../b", "must begin and end with a letter or a digit (position 3)"},
+		{"a/../b", "parts of the repository name begin and end with a letter or digit "
+			   "(position 3)"},
 		{"p\xc3\xbcthon", "may hold only a-z, 0-9, '.', '_', '-' and '/' (position 2)"},
 		{"a:", "the tag behind ':' is empty (position 3)"},
 		{"a:.b", "the tag must begin with a letter, a digit or '_' (position 3)"},
