@@ -17,8 +17,8 @@ struct oci_platform {
 // "linux/arm64", "linux/arm/v7", "arm64" (os of this machine). ERROR_INVALID otherwise.
 int oci_platform_parse(const char *s, struct oci_platform *p, struct error *err);
 // Puts names of other origin into Go's words, in place: case, x86_64, aarch64, armhf, "8" for "v8",
-// and the default variants: arm is arm/v7, arm64 is arm64/v8, amd64/v1 is amd64. All functions here
-// do it themselves.
+// and the default variants: arm is arm/v7, arm64 is arm64/v8, amd64/v1 is amd64. Parsing and
+// matching do it themselves.
 void oci_platform_normalise(struct oci_platform *p);
 // This machine's, from uname(2).
 struct oci_platform oci_platform_host(void);
