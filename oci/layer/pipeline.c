@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oci/layer/pipeline.h"
+
+#include "oci/layer/decompress.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+// Blocks small enough that what one thread wrote is still in a cache when the next reads it, large
+// enough that waking is rare. Measured: docs/adr/0005-layer-pipeline.md.
+enum { BLOCK_SIZE = 512 * 1024, BLOCK_COUNT = 8, INPUT_SIZE = 256 * 1024 };
+
+struct block {
+	uint8_t *data;
+	size_t size;
+};
+
+struct pipeline {
+	struct layer_stream stream; // first: next() gets the pipeline back from it
+	struct pipeline_source source;
+	uint64_t bytes_max;
+
+	// The first thread's.
+	struct decompressor *decompressor;
+	struct sha256 *consumed_hash;
+	uint64_t consumed, produced;
+	uint8_t *input;
+	// The second thread's.
+	struct sha256 *produced_hash;
+	// The caller's.
+	bool holding; // next() has handed out a block
+
+	pthread_t inflater, hasher;
+	bool has_inflater, has_hasher;
+
+	pthread_mutex_t lock;
+	// Under the lock. Counts of blocks since the start; block n lies in ring[n % BLOCK_COUNT].
+	pthread_cond_t filled_changed, freed_changed;
+	struct block ring[BLOCK_COUNT];
+	uint64_t filled, hashed, taken; // taken: given back by the caller
+	bool started, stopping, draining;
+	bool inflated; // nothing more will be filled
+	bool consumed_all;
+	struct error failure; // of the first thread
+};
+
+static bool wait_for_start(struct pipeline *p)
+{
+	pthread_mutex_lock(&p->lock);
+	while (!p->started && !p->stopping)
+		pthread_cond_wait(&p->filled_changed, &p->lock);
+	bool go = !p->stopping;
+	pthread_mutex_unlock(&p->lock);
+	return go;
+}
+
+// The block to fill next, or NULL when nobody wants more.
+static struct block *block_to_fill(struct pipeline *p)
+{
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		uint64_t oldest = p->hashed < p->taken ? p->hashed : p->taken;
+		if (p->stopping || p->draining || p->filled - oldest < BLOCK_COUNT)
+			break;
+		pthread_cond_wait(&p->freed_changed, &p->lock);
+	}
+	struct block *b = p->stopping || p->draining ? NULL : &p->ring[p->filled % BLOCK_COUNT];
+	pthread_mutex_unlock(&p->lock);
+	return b;
+}
+
+static void block_filled(struct pipeline *p, struct block *b, size_t size)
+{
+	pthread_mutex_lock(&p->lock);
+	b->size = size;
+	p->filled++;
+	pthread_cond_broadcast(&p->filled_changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+// More compressed bytes: returns their count, 0 at the end, -1 on error.
+static ssize_t refill(struct pipeline *p, struct error *err)
+{
+	ssize_t n = p->source.read(p->source.data, p->input, INPUT_SIZE, err);
+	if (n <= 0)
+		return n;
+	sha256_update(p->consumed_hash, p->input, (size_t)n);
+	p->consumed += (uint64_t)n;
+	return n;
+}
+
+struct input {
+	size_t at, size;
+	bool end;
+};
+
+// Fill one block as far as the input goes. Returns 1 at the end of the stream, 0 for another round,
+// -1.
+static int inflate_block(
+	struct pipeline *p, struct input *in, struct block *b, size_t *size, struct error *err)
+{
+	int done = 0;
+	while (!done && *size < BLOCK_SIZE) {
+		if (in->at == in->size && !in->end) {
+			ssize_t n = refill(p, err);
+			if (n < 0)
+				return -1;
+			*in = (struct input){.size = (size_t)n, .end = n == 0};
+		}
+		size_t used, made;
+		done = decompressor_run(p->decompressor, p->input + in->at, in->size - in->at,
+			&used, in->end, b->data + *size, BLOCK_SIZE - *size, &made, err);
+		if (done < 0)
+			return -1;
+		in->at += used;
+		*size += made;
+		p->produced += made;
+		if (p->produced > p->bytes_max)
+			return error_set(err, ERROR_LIMIT, "unpacks to more than %llu bytes",
+				(unsigned long long)p->bytes_max);
+	}
+	return done;
+}
+
+static int inflate_all(struct pipeline *p, struct error *err)
+{
+	struct input in = {0};
+	int done = 0;
+	while (!done) {
+		struct block *b = block_to_fill(p);
+		if (!b)
+			return 0;
+		size_t size = 0;
+		done = inflate_block(p, &in, b, &size, err);
+		if (done < 0)
+			return -1;
+		if (size)
+			block_filled(p, b, size);
+		if (p->source.progress)
+			p->source.progress(p->source.data, p->consumed, p->produced);
+	}
+	return 0;
+}
+
+// The rest of the source, for its digest.
+static int consume_rest(struct pipeline *p, struct error *err)
+{
+	for (;;) {
+		pthread_mutex_lock(&p->lock);
+		while (!p->stopping && !p->draining && p->failure.kind != ERROR_NONE)
+			pthread_cond_wait(&p->freed_changed, &p->lock);
+		bool stop = p->stopping;
+		pthread_mutex_unlock(&p->lock);
+		if (stop)
+			return 0;
+		ssize_t n = refill(p, err);
+		if (n <= 0)
+			return (int)n;
+	}
+}
+
+static void *inflater_main(void *data)
+{
+	struct pipeline *p = data;
+	if (!wait_for_start(p))
+		return NULL;
+	struct error err = {0};
+	int result = inflate_all(p, &err);
+	pthread_mutex_lock(&p->lock);
+	p->inflated = true;
+	if (result < 0)
+		p->failure = err;
+	pthread_cond_broadcast(&p->filled_changed);
+	pthread_mutex_unlock(&p->lock);
+
+	struct error rest = {0};
+	bool complete = consume_rest(p, &rest) == 0;
+	pthread_mutex_lock(&p->lock);
+	p->consumed_all = complete;
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+// Wait until block `n` is filled. Returns it, or NULL when there will be none.
+static struct block *block_at(struct pipeline *p, uint64_t n)
+{
+	while (p->filled <= n && !p->inflated && !p->stopping)
+		pthread_cond_wait(&p->filled_changed, &p->lock);
+	return p->filled > n && !p->stopping ? &p->ring[n % BLOCK_COUNT] : NULL;
+}
+
+static void *hasher_main(void *data)
+{
+	struct pipeline *p = data;
+	if (!wait_for_start(p))
+		return NULL;
+	pthread_mutex_lock(&p->lock);
+	for (struct block *b; (b = block_at(p, p->hashed));) {
+		pthread_mutex_unlock(&p->lock);
+		sha256_update(p->produced_hash, b->data, b->size);
+		pthread_mutex_lock(&p->lock);
+		p->hashed++;
+		if (p->hashed <= p->taken)
+			pthread_cond_signal(&p->freed_changed);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+static ssize_t stream_next(struct layer_stream *s, const void **block, struct error *err)
+{
+	struct pipeline *p = (struct pipeline *)s;
+	pthread_mutex_lock(&p->lock);
+	if (p->holding) {
+		p->taken++;
+		p->holding = false;
+		if (p->taken <= p->hashed)
+			pthread_cond_signal(&p->freed_changed);
+	}
+	struct block *b = block_at(p, p->taken);
+	ssize_t size = 0;
+	if (b) {
+		p->holding = true;
+		*block = b->data;
+		size = (ssize_t)b->size;
+	} else if (p->failure.kind != ERROR_NONE) {
+		*err = p->failure;
+		size = -1;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return size;
+}
+
+static int ring_allocate(struct pipeline *p, struct error *err)
+{
+	size_t size = (size_t)BLOCK_COUNT * BLOCK_SIZE + INPUT_SIZE;
+	uint8_t *memory =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return error_set_errno(err, errno, "allocate the pipeline's blocks");
+	p->input = memory;
+	for (int i = 0; i < BLOCK_COUNT; i++)
+		p->ring[i].data = memory + INPUT_SIZE + (size_t)i * BLOCK_SIZE;
+	return 0;
+}
+
+static int threads_start(struct pipeline *p, struct error *err)
+{
+	pthread_attr_t attributes;
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, 256 * 1024);
+	int code = pthread_create(&p->inflater, &attributes, inflater_main, p);
+	p->has_inflater = code == 0;
+	if (code == 0) {
+		code = pthread_create(&p->hasher, &attributes, hasher_main, p);
+		p->has_hasher = code == 0;
+	}
+	pthread_attr_destroy(&attributes);
+	return code ? error_set_errno(err, code, "start a thread") : 0;
+}
+
+struct pipeline *pipeline_new(
+	const struct pipeline_source *source, uint64_t bytes_max, struct error *err)
+{
+	cleanup_pipeline struct pipeline *p = xcalloc(1, sizeof(*p));
+	p->stream.next = stream_next;
+	p->source = *source;
+	p->bytes_max = bytes_max;
+	p->decompressor = decompressor_new();
+	p->consumed_hash = sha256_new();
+	p->produced_hash = sha256_new();
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->filled_changed, NULL);
+	pthread_cond_init(&p->freed_changed, NULL);
+	if (ring_allocate(p, err) < 0 || threads_start(p, err) < 0)
+		return NULL;
+	return steal(p);
+}
+
+static void threads_join(struct pipeline *p)
+{
+	if (p->has_inflater)
+		pthread_join(p->inflater, NULL);
+	if (p->has_hasher)
+		pthread_join(p->hasher, NULL);
+	p->has_inflater = p->has_hasher = false;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true;
+	pthread_cond_broadcast(&p->filled_changed);
+	pthread_cond_broadcast(&p->freed_changed);
+	pthread_mutex_unlock(&p->lock);
+	threads_join(p);
+	if (p->input)
+		munmap(p->input, (size_t)BLOCK_COUNT * BLOCK_SIZE + INPUT_SIZE);
+	decompressor_free(p->decompressor);
+	sha256_free(p->consumed_hash);
+	sha256_free(p->produced_hash);
+	pthread_mutex_destroy(&p->lock);
+	pthread_cond_destroy(&p->filled_changed);
+	pthread_cond_destroy(&p->freed_changed);
+	free(p);
+}
+
+void pipeline_start(struct pipeline *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->started = true;
+	pthread_cond_broadcast(&p->filled_changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
+struct layer_stream *pipeline_stream(struct pipeline *p)
+{
+	return &p->stream;
+}
+
+int pipeline_finish(struct pipeline *p, struct pipeline_totals *totals, struct error *err)
+{
+	pthread_mutex_lock(&p->lock);
+	bool complete = p->inflated && p->failure.kind == ERROR_NONE && p->taken == p->filled;
+	pthread_mutex_unlock(&p->lock);
+	if (!complete)
+		return error_set(err, ERROR_SYSTEM, "the stream was not read to its end");
+	threads_join(p);
+	totals->consumed = p->consumed;
+	totals->produced = p->produced;
+	sha256_final(p->consumed_hash, totals->consumed_sha256);
+	sha256_final(p->produced_hash, totals->produced_sha256);
+	return 0;
+}
+
+int pipeline_drain(struct pipeline *p, struct pipeline_totals *totals, struct error *err)
+{
+	pthread_mutex_lock(&p->lock);
+	p->draining = true;
+	pthread_cond_broadcast(&p->freed_changed);
+	// The hasher would wait for blocks that nobody needs any more.
+	p->inflated = true;
+	pthread_cond_broadcast(&p->filled_changed);
+	pthread_mutex_unlock(&p->lock);
+	threads_join(p);
+	if (!p->consumed_all)
+		return error_set(err, ERROR_SYSTEM, "the rest of the blob cannot be read");
+	totals->consumed = p->consumed;
+	sha256_final(p->consumed_hash, totals->consumed_sha256);
+	return 0;
+}
