@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// JSON (RFC 8259) as a bounded tree in an arena, by yajl's streaming parser. YAML documents become the
-// same tree (base/yaml.h). yajl is included by base/json.c and base/json_write.c only.
+// JSON (RFC 8259) as a bounded tree in an arena, by yajl's streaming parser. YAML documents become
+// the same tree (base/yaml.h). yajl is included by base/json.c and base/json_write.c only.
 #pragma once
 
 #include "base/arena.h"
@@ -11,7 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum json_type { JSON_NULL, JSON_BOOL, JSON_INTEGER, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+	JSON_NULL,
+	JSON_BOOL,
+	JSON_INTEGER,
+	JSON_NUMBER,
+	JSON_STRING,
+	JSON_ARRAY,
+	JSON_OBJECT
+};
 
 struct json {
 	enum json_type type;
@@ -46,18 +54,21 @@ struct json_limits {
 // What image documents and our own files get: 4 MiB, depth 32, 200,000 values.
 extern const struct json_limits json_limits_default;
 
-// Parse one document. The tree lives in the arena. Refused with ERROR_INVALID and "line:column" in the
-// text: malformed JSON, comments, trailing bytes, duplicate keys, a NUL inside a string, invalid UTF-8,
-// integers outside int64. Over a limit: ERROR_LIMIT. `name` is for error texts.
+// Parse one document. The tree lives in the arena. Refused with ERROR_INVALID and "line:column" in
+// the text: malformed JSON, comments, trailing bytes, duplicate keys, a NUL inside a string,
+// invalid UTF-8, integers outside int64. Over a limit: ERROR_LIMIT. `name` is for error texts. NULL
+// for the limits means json_limits_default. 1.0 and 1e3 are JSON_NUMBER, never JSON_INTEGER.
 struct json *json_parse(struct arena *a, const char *data, size_t size, const char *name,
 	const struct json_limits *limits, struct error *err);
 
 // The member's value or NULL. `object` may be NULL or of another type.
 const struct json *json_get(const struct json *object, const char *key);
-const char *json_get_string(const struct json *object, const char *key); // NULL if absent or no string
+// NULL if it is absent or no string.
+const char *json_get_string(const struct json *object, const char *key);
 
-#define json_array_each(item, array)                                                                   \
-	for (const struct json_member *item = (array)->members; item < (array)->members + (array)->count; item++)
-#define json_object_each(member, object) json_array_each(member, object)
+#define json_array_each(item, array)                            \
+	for (const struct json_member *item = (array)->members; \
+		item < (array)->members + (array)->count; item++)
+#define json_object_each(member, object) json_array_each (member, object)
 
 const char *json_type_name(enum json_type type); // "null", "boolean", "integer", "number", …

@@ -329,20 +329,7 @@ static int check_text(struct yaml_reader *r)
 	if (nul)
 		return json_tree_fail(&r->tree, ERROR_INVALID,
 			json_place_of(r->data, (size_t)(nul - r->data)), "a NUL character");
-	return check_directives(r);
-}
-
-// libyaml refuses some JSON: surrogate pairs, and keys of more than 1024 characters.
-static struct json *try_json(struct arena *a, const char *data, size_t size, const char *name,
-	const struct json_limits *limits)
-{
-	struct error ignored;
-	size_t i = 0;
-	while (i < size && strchr(" \t\r\n", data[i]))
-		i++;
-	return i < size && (data[i] == '{' || data[i] == '[')
-		       ? json_parse(a, data, size, name, limits, &ignored)
-		       : NULL;
+	return 0;
 }
 
 struct json *yaml_parse(struct arena *a, const char *data, size_t size, const char *name,
@@ -360,9 +347,13 @@ struct json *yaml_parse(struct arena *a, const char *data, size_t size, const ch
 	r.size = mark ? size - 3 : size;
 	if (check_text(&r) < 0)
 		return NULL;
-	struct json *json = try_json(a, r.data, r.size, name, limits);
+	// libyaml refuses some JSON: surrogate pairs, tabs, keys of more than 1024 characters.
+	struct error not_json;
+	struct json *json = json_parse(a, r.data, r.size, name, limits, &not_json);
 	if (json)
 		return json;
+	if (check_directives(&r) < 0)
+		return NULL;
 	if (!yaml_parser_initialize(&r.parser)) {
 		error_set(err, ERROR_LIMIT, "%s: libyaml is out of memory", name);
 		return NULL;
