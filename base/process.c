@@ -244,18 +244,22 @@ static void forget(struct process *p)
 int process_wait(struct process *p, int *status, struct error *err)
 {
 	assert(p->pid > 0);
-	while (waitpid(p->pid, status, 0) < 0)
-		if (errno != EINTR)
-			return error_set_errno(err, errno, "wait for process %d", (int)p->pid);
-	forget(p);
-	return 0;
+	pid_t pid = p->pid;
+	int result;
+	while ((result = waitpid(pid, status, 0)) < 0 && errno == EINTR)
+		;
+	forget(p); // after a failure too: somebody else reaped it, and the number may be another's
+	return result < 0 ? error_set_errno(err, errno, "wait for process %d", (int)pid) : 0;
 }
 
 void process_release(struct process *p)
 {
 	int saved = errno;
 	if (p->pid > 0) { // a zeroed structure holds no child, and its descriptor is not ours
-		kill(p->pid, SIGKILL); // not reaped yet, so the number is still its
+		if (p->pidfd >= 0)
+			syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+		else
+			kill(p->pid, SIGKILL);
 		while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		forget(p);

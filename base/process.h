@@ -48,6 +48,8 @@ const char *process_describe_status(int status, char text[64]);
 
 // Run a program to its end: `input` (may be NULL) on its stdin, stdout into `output` (at most
 // `limit` bytes), stderr into the error text when the status is not 0. timeout_ms 0: none.
+// Over the limit or the time it is killed: ERROR_LIMIT; a status other than 0 is ERROR_SYSTEM. What
+// it has started and left behind is neither waited for nor killed.
 int process_run(const char *const *argv, const char *input, struct buffer *output, size_t limit,
 	int timeout_ms, struct error *err);
 

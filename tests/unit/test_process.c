@@ -206,6 +206,23 @@ static void test_release(void **state)
 	assert_true(fcntl(0, F_GETFD) >= 0); // a zeroed structure does not own descriptor 0
 }
 
+// Somebody else reaped it: said, and forgotten, so that release cannot hit another process.
+static void test_reaped_elsewhere(void **state)
+{
+	(void)state;
+	struct error err = {0};
+	struct process p;
+	int status = -1;
+	char text[64];
+	start_self("signals", NULL, 0, &p);
+	snprintf(text, sizeof(text), "wait for process %d: No child processes", (int)p.pid);
+	assert_int_equal(waitpid(p.pid, NULL, 0), p.pid);
+	assert_int_equal(process_wait(&p, &status, &err), -1);
+	assert_string_equal(err.text, text);
+	assert_int_equal(p.pid, 0);
+	assert_int_equal(p.pidfd, -1);
+}
+
 static void test_start_failures(void **state)
 {
 	(void)state;
@@ -336,6 +353,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_signals_reset),
 		cmocka_unit_test(test_death_signal),
 		cmocka_unit_test(test_release),
+		cmocka_unit_test(test_reaped_elsewhere),
 		cmocka_unit_test(test_start_failures),
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_run),
