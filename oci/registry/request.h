@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request for one resource of the repository, carried to its end: authentication, redirects, the
+// mirrors in order, retries with backoff. A client is all of that for one repository.
+#pragma once
+
+#include "oci/registry/settings.h"
+#include "oci/registry/token.h"
+#include "oci/registry/transfer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { REDIRECTS_MAX = 10 };
+
+struct request;
+
+// What we know of one endpoint.
+struct endpoint_state {
+	const struct registry_endpoint *endpoint;
+	struct registry_auth auth;
+	int64_t avoid_until; // it was down: monotonic ms, others first until then
+};
+
+struct registry_client {
+	struct http http;
+	const struct registry_settings *settings;
+	struct endpoint_state states[ENDPOINTS_MAX];
+	struct request *requests;
+};
+
+// The settings must outlive the client.
+int registry_client_open(
+	struct registry_client *c, const struct registry_settings *settings, struct error *err);
+void registry_client_close(struct registry_client *c);
+// Work without blocking; then wait for curl's descriptors until the deadline (monotonic ms).
+int registry_client_turn(struct registry_client *c, struct error *err);
+int64_t registry_client_deadline(const struct registry_client *c);
+
+struct request_events {
+	// The head of an answer with status 2xx; may change r->range for later attempts. An error
+	// of kind UNAVAILABLE is tried again, others at the next endpoint; one with errno ends it
+	// all.
+	int (*begin)(void *data, const struct response *r, struct error *err);
+	int (*body)(void *data, const char *bytes, size_t size, struct error *err);
+	// The body has ended: is it whole? Errors as above.
+	int (*end)(void *data, const struct response *r, struct error *err);
+	// For people: "retrying in 2 s: 503 Service Unavailable".
+	void (*notice)(void *data, const char *text);
+	// Once; the request is gone afterwards.
+	void (*done)(void *data, const struct error *err);
+};
+
+struct request_options {
+	enum transfer_method method;
+	const char *resource; // behind /v2/<path>/: "manifests/latest"
+	const char *accept;   // NULL: none
+};
+
+// Never calls an event at once.
+struct request *request_start(struct registry_client *c, const struct request_options *o,
+	const struct request_events *events, void *data);
+// The bytes that this and later attempts ask for; end 0: no Range header.
+void request_set_range(struct request *r, uint64_t start, uint64_t end);
+bool request_is_ranged(const struct request *r);
+// No further events. NULL is fine.
+void request_cancel(struct request *r);
