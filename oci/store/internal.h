@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "oci/store/entries.h"
 #include "oci/store/store.h"
 
 #include <sys/types.h>
@@ -17,28 +18,6 @@ const char *store_layer_name(
 // The reverse. false: not a layer's name.
 bool store_layer_name_parse(
 	const char *name, struct oci_digest *diff_id, enum layer_format *format);
-
-// Does `name` in the folder still mean the open file? A lock is worth something only then: its name
-// may have been removed or given to another file between open and lock.
-bool store_same_file(int fd, int dirfd, const char *name);
-
-enum store_lock {
-	STORE_LOCK_GONE = 0, // there is no such name
-	STORE_LOCKED = 1,    // *fd is open and locked
-	STORE_LOCK_BUSY = 2, // somebody holds a lock that forbids ours
-};
-// Open `name` and lock it with flock(2) without waiting, making sure that the name still means the
-// locked file. `flags`: of openat(2), O_CREAT makes it (mode 0600). Returns enum store_lock or -1.
-int store_lock_open(
-	int dirfd, const char *name, int flags, int operation, int *fd, struct error *err);
-
-// The names in a folder, "." and ".." left out; an arena array.
-struct store_names {
-	const char **items;
-	size_t count;
-};
-int store_names(int dirfd, const char *folder, struct arena *a, struct store_names *names,
-	struct error *err);
 
 // Make `name` in the folder hold these bytes: by tmp/, fsync, rename, fsync of the folder. What a
 // killed process leaves lies in tmp/, where the sweep finds it.

@@ -34,17 +34,17 @@ static void record_name(const char *directory, char name[PIN_NAME_SIZE])
 	snprintf(name, PIN_NAME_SIZE, "%s.json", oci_digest_hex(&d));
 }
 
-static int record_text(
-	const char *directory, const struct pin *pin, struct buffer *text, struct error *err)
+static int record_text(const struct pin *pin, struct buffer *text, struct error *err)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
 	char boot[BOOT_ID_SIZE];
 	boot_id(boot);
 	json_write_open_object(w);
-	json_write_member(w, "directory", directory);
+	json_write_member(w, "directory", pin->directory);
 	json_write_member(w, "image", pin->reference);
 	json_write_member(w, "boot", boot);
 	json_write_member_int(w, "device", (int64_t)pin->device);
+	json_write_member_int(w, "mount_id", (int64_t)pin->mount_id);
 	json_write_member_int(w, "mount_namespace", (int64_t)pin->mount_namespace);
 	json_write_key(w, "layers");
 	json_write_open_array(w);
@@ -62,15 +62,14 @@ static int record_text(
 // Locked before it gets its name, so that nobody ever sees the record unlocked. The temporary's
 // name ends in .tmp, which pin_list() passes over; a leftover is small, in the run directory, and
 // replaced.
-int pin_write(
-	struct store *s, const char *directory, const struct pin *pin, int *fd, struct error *err)
+int pin_write(struct store *s, struct pin *pin, int *fd, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0};
-	char name[PIN_NAME_SIZE], temporary[PIN_NAME_SIZE + 8];
-	if (record_text(directory, pin, &text, err) < 0)
+	char temporary[PIN_NAME_SIZE + 32];
+	if (record_text(pin, &text, err) < 0)
 		return -1;
-	record_name(directory, name);
-	snprintf(temporary, sizeof(temporary), "%s.tmp", name);
+	record_name(pin->directory, pin->name);
+	snprintf(temporary, sizeof(temporary), "%s.%ld.tmp", pin->name, (long)getpid());
 	cleanup_fd int mounts = directory_open(s->run_fd, "mounts", err);
 	if (mounts < 0)
 		return -1;
@@ -81,7 +80,7 @@ int pin_write(
 	if (file_lock(file, LOCK_SH, temporary, err) < 0 ||
 		write_all(file, text.data, text.size, temporary, err) < 0)
 		return -1;
-	if (renameat(mounts, temporary, mounts, name) < 0)
+	if (renameat(mounts, temporary, mounts, pin->name) < 0)
 		return error_set_errno(err, errno, "rename %s in %s/mounts", temporary, s->run_dir);
 	*fd = steal_fd(&file);
 	return 0;
@@ -134,6 +133,7 @@ static bool pin_read(
 		.directory = json_get_string(root, "directory"),
 		.reference = json_get_string(root, "image"),
 		.device = number(root, "device"),
+		.mount_id = number(root, "mount_id"),
 		.mount_namespace = number(root, "mount_namespace"),
 	};
 	memcpy(pin->name, name, strlen(name) + 1);

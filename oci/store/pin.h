@@ -20,15 +20,15 @@ struct pin {
 	const char *directory;	  // absolute, links resolved
 	const char *reference;	  // of the image
 	uint64_t device;	  // st_dev of what is mounted there
+	uint64_t mount_id;	  // stx_mnt_id
 	uint64_t mount_namespace; // where the mount is seen: inode of /proc/self/ns/mnt
 	struct pin_layer *layers;
 	size_t layer_count;
 };
 
-// Write the record. *fd holds it open and locked (LOCK_SH) until the mount is in place: as long it
-// is not taken for stale (rootfs_sweep).
-int pin_write(
-	struct store *s, const char *directory, const struct pin *pin, int *fd, struct error *err);
+// Write the record and fill its name in. *fd holds it open and locked (LOCK_SH) until the mount is
+// in place: as long it is not taken for stale (rootfs_sweep).
+int pin_write(struct store *s, struct pin *pin, int *fd, struct error *err);
 // The pin of a folder. 1 found, 0 not, -1.
 int pin_find(struct store *s, const char *directory, struct arena *a, struct pin *pin,
 	struct error *err);

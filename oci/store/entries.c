@@ -1,43 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names and locks of files in the store.
+#include "oci/store/entries.h"
+
+#include "base/file.h"
 #include "base/text.h"
-#include "oci/store/internal.h"
 
 #include <dirent.h>
-#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { LOCK_TRIES = 1000 };
-
-static const char *const layer_suffix[] = {
-	[LAYER_EROFS] = ".erofs", [LAYER_DIRECTORY] = ".directory"};
-
-const char *store_layer_name(
-	const struct oci_digest *diff_id, enum layer_format format, char name[STORE_NAME_MAX])
-{
-	snprintf(name, STORE_NAME_MAX, "%s%s", oci_digest_hex(diff_id), layer_suffix[format]);
-	return name;
-}
-
-bool store_layer_name_parse(const char *name, struct oci_digest *diff_id, enum layer_format *format)
-{
-	struct error ignored;
-	char text[OCI_DIGEST_SIZE];
-	if (strlen(name) <= 64)
-		return false;
-	snprintf(text, sizeof(text), "sha256:%.64s", name);
-	if (oci_digest_parse(text, diff_id, &ignored) < 0)
-		return false;
-	for (size_t i = 0; i < array_size(layer_suffix); i++) {
-		if (streq(name + 64, layer_suffix[i])) {
-			*format = (enum layer_format)i;
-			return true;
-		}
-	}
-	return false;
-}
 
 bool store_same_file(int fd, int dirfd, const char *name)
 {
