@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The root file system of a container: every layer mounted once per node below the run directory, an
-// overlay on top with a private upper directory, or read-only without one.
+// The root file system of a container: every layer mounted once per node below the run directory,
+// an overlay on top with a private upper directory, or read-only without one.
 //
 //   <run>/layers/<diff id>/      the mount; <diff id>.lock counts its users by flock(2)
 //   <run>/mounts/<name>.json     what `stoker image mount` keeps until `image unmount`
 //
-// A layer's mount outlives the process that made it while anybody uses it and is unmounted by the last
-// user, or by whoever comes next when users were killed (rootfs_sweep).
+// A layer's mount outlives the process that made it while anybody uses it and is unmounted by the
+// last user, or by whoever comes next when users were killed (rootfs_sweep).
 #pragma once
 
 #include "oci/store/store.h"
 
 struct rootfs_layers; // the mounts of one image's layers, in use by us
 
-// How EROFS files are mounted here; found by trying, once per process.
-enum rootfs_backing { ROOTFS_FILE, ROOTFS_LOOP };
-
 // Can this kernel mount EROFS (loading its module if need be)?
 bool rootfs_has_erofs(void);
 
-// Mount what is not mounted yet and mark all as used by us. `layers` lowest first.
-struct rootfs_layers *rootfs_layers_acquire(struct store *s, const struct store_layers *layers,
-	struct error *err);
+// Mount what is not mounted yet and mark all as used by us. `layers` lowest first; their leases are
+// held on as well, so the caller may release his. The store must outlive the result. A layer whose
+// bytes the kernel does not take is ERROR_INTEGRITY.
+struct rootfs_layers *rootfs_layers_acquire(
+	struct store *s, const struct store_layers *layers, struct error *err);
 // Stop using them; unmounts those that nobody else uses. NULL is fine.
 void rootfs_layers_release(struct rootfs_layers *l);
 
@@ -30,16 +29,17 @@ struct rootfs_overlay {
 	int upper_fd, work_fd; // folders on one file system; both -1: read-only
 	bool userxattr;	       // layers in the unprivileged directory form
 };
-// A detached overlay mount of the layers (fsmount(2), or mount(2) and open_tree(2) on old kernels): returns
-// its descriptor, to be placed with move_mount(2). With one layer and no upper directory it is a read-only
-// clone of the layer's mount.
+// A detached overlay mount of the layers (fsmount(2), or mount(2) and open_tree(2) on old kernels):
+// returns its descriptor, to be placed with move_mount(2). Neither nosuid nor nodev: that is the
+// container's to decide. An image without layers is an empty folder.
 int rootfs_overlay_mount(struct store *s, const struct rootfs_layers *l,
 	const struct rootfs_overlay *o, struct error *err);
 
 // `stoker image mount`: a read-only view at `directory` that stays when we exit, and its removal.
-int rootfs_image_mount(struct store *s, const struct store_image *image, const char *directory,
-	struct error *err);
+int rootfs_image_mount(
+	struct store *s, const struct store_image *image, const char *directory, struct error *err);
 int rootfs_image_unmount(struct store *s, const char *directory, struct error *err);
 
-// Unmount layers that no process uses and no image mount needs.
+// Unmount layers that no process uses and no image mount needs; forget image mounts that were
+// unmounted by other means. With nothing mounted this is one look into an empty folder.
 void rootfs_sweep(struct store *s);

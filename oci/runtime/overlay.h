@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// overlayfs over folders given by descriptor.
+#pragma once
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct overlay {
+	const int *lower_fds; // top first; at least one, and two where there is no upper folder
+	size_t lower_count;
+	int upper_fd, work_fd; // both -1: read-only
+	bool userxattr;
+};
+
+// A detached mount of it. By fsopen(2), layer by layer (Linux 6.7), else as overlay_mount_old().
+int overlay_mount(const struct overlay *o, const char *folder, struct error *err);
+// The same by mount(2), whose options must fit into a page. `folder`: any folder, used as a mount
+// point in a mount namespace that ends before this returns.
+int overlay_mount_old(const struct overlay *o, const char *folder, struct error *err);

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oci/runtime/rootfs.h"
+
+#include "base/file.h"
+#include "oci/runtime/image_mount.h"
+#include "oci/runtime/layer_mount.h"
+#include "oci/runtime/overlay.h"
+
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct rootfs_layer {
+	struct oci_digest diff_id;
+	enum layer_format format;
+	int lease_fd; // the file or folder
+	int lock_fd;  // of the mount; -1 for a folder
+};
+
+struct rootfs_layers {
+	struct store *store;
+	size_t count;
+	struct rootfs_layer items[];
+};
+
+static int layer_use(struct store *s, const struct store_layer *layer, struct rootfs_layer *used,
+	struct error *err)
+{
+	cleanup_fd int lease = fcntl(layer->fd, F_DUPFD_CLOEXEC, 3);
+	int lock = -1;
+	if (lease < 0)
+		return error_set_errno(err, errno, "layer %s", layer->diff_id.text);
+	if (layer->format == LAYER_EROFS && layer_mount_use(s, layer, &lock, err) < 0)
+		return -1;
+	*used = (struct rootfs_layer){
+		.diff_id = layer->diff_id,
+		.format = layer->format,
+		.lease_fd = steal_fd(&lease),
+		.lock_fd = lock,
+	};
+	return 0;
+}
+
+struct rootfs_layers *rootfs_layers_acquire(
+	struct store *s, const struct store_layers *layers, struct error *err)
+{
+	struct rootfs_layers *l = xcalloc(1, sizeof(*l) + layers->count * sizeof(l->items[0]));
+	l->store = s;
+	for (size_t i = 0; i < layers->count; i++) {
+		if (layer_use(s, &layers->items[i], &l->items[i], err) < 0) {
+			rootfs_layers_release(l);
+			return NULL;
+		}
+		l->count++;
+	}
+	return l;
+}
+
+void rootfs_layers_release(struct rootfs_layers *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; i < l->count; i++) {
+		// The mount before the lease: what is mounted is leased.
+		if (l->items[i].lock_fd >= 0)
+			layer_mount_release(l->store, &l->items[i].diff_id, l->items[i].lock_fd);
+		close(l->items[i].lease_fd);
+	}
+	free(l);
+}
+
+// The folder that stands for no layer, and below a single one: overlayfs wants two folders, and
+// only an overlay hides whiteouts.
+static int open_empty(struct store *s, struct error *err)
+{
+	if (mkdirat(s->run_fd, "layers/empty", 0755) < 0 && errno != EEXIST)
+		return error_set_errno(err, errno, "make %s/layers/empty", s->run_dir);
+	int fd = openat(s->run_fd, "layers/empty", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return error_set_errno(err, errno, "open %s/layers/empty", s->run_dir);
+	return fd;
+}
+
+static int clone_empty(int fd, struct error *err)
+{
+	cleanup_fd int tree =
+		open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return error_set_errno(err, errno, "mount an empty root");
+	return steal_fd(&tree);
+}
+
+// Top first. EROFS layers are opened (`opened` counts them, from the end of the array they are the
+// caller's to close), folders are their leases.
+static int lower_folders(
+	struct store *s, const struct rootfs_layers *l, int *fds, bool *owned, struct error *err)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		const struct rootfs_layer *layer = &l->items[l->count - 1 - i];
+		owned[i] = layer->format == LAYER_EROFS;
+		fds[i] = owned[i] ? layer_mount_open(s, &layer->diff_id, err) : layer->lease_fd;
+		if (fds[i] < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int mount_lower(struct store *s, const struct rootfs_layers *l,
+	const struct rootfs_overlay *o, int *fds, bool *owned, int empty, struct error *err)
+{
+	if (lower_folders(s, l, fds, owned, err) < 0)
+		return -1;
+	struct overlay overlay = {
+		.lower_fds = fds,
+		.lower_count = l->count,
+		.upper_fd = o->upper_fd,
+		.work_fd = o->work_fd,
+		.userxattr = o->userxattr,
+	};
+	if (l->count < 2 && (l->count == 0 || o->upper_fd < 0))
+		fds[overlay.lower_count++] = empty;
+	cleanup_free char *folder = path_join(s->run_dir, "layers/empty");
+	return overlay_mount(&overlay, folder, err);
+}
+
+int rootfs_overlay_mount(struct store *s, const struct rootfs_layers *l,
+	const struct rootfs_overlay *o, struct error *err)
+{
+	cleanup_fd int empty = open_empty(s, err);
+	if (empty < 0)
+		return -1;
+	if (l->count == 0 && o->upper_fd < 0)
+		return clone_empty(empty, err);
+	cleanup_free int *fds = xcalloc(l->count + 1, sizeof(*fds));
+	cleanup_free bool *owned = xcalloc(l->count + 1, sizeof(*owned));
+	int mounted = mount_lower(s, l, o, fds, owned, empty, err);
+	for (size_t i = 0; i < l->count; i++)
+		if (owned[i] && fds[i] >= 0)
+			close(fds[i]);
+	return mounted;
+}
+
+void rootfs_sweep(struct store *s)
+{
+	image_mount_sweep(s);
+	layer_mount_sweep(s);
+}
