@@ -293,6 +293,21 @@ static void mark(struct lane *lane, uint64_t from, uint64_t to)
 	}
 }
 
+static void tell_progress(struct download *b)
+{
+	int64_t now = b->all->client->http.now;
+	uint64_t contiguous = part_contiguous(&b->part);
+	if (contiguous == b->told_contiguous && b->fetched == b->told_fetched)
+		return;
+	if (b->fetched - b->told_fetched < DOWNLOAD_PROGRESS_BYTES &&
+		now - b->told_at < DOWNLOAD_PROGRESS_MS)
+		return;
+	b->told_contiguous = contiguous;
+	b->told_fetched = b->fetched;
+	b->told_at = now;
+	b->events->progress(b->data, b->id, contiguous, b->fetched);
+}
+
 static int on_body(void *data, const char *bytes, size_t size, struct error *err)
 {
 	struct lane *lane = data;
@@ -307,6 +322,9 @@ static int on_body(void *data, const char *bytes, size_t size, struct error *err
 	b->fetched += size;
 	b->all->rate_bytes += size;
 	set_range(lane);
+	// Not left to the end of the turn: curl goes on as long as the socket has bytes, which can
+	// be many MiB, and the layer worker waits for them.
+	tell_progress(b);
 	return 0;
 }
 
@@ -364,21 +382,6 @@ static void start_lanes(struct downloads *d)
 			while (!b->over && d->lanes < d->lanes_max && b->lane_count < wanted)
 				if (!start_lane(b))
 					break;
-}
-
-static void tell_progress(struct download *b)
-{
-	int64_t now = b->all->client->http.now;
-	uint64_t contiguous = part_contiguous(&b->part);
-	if (contiguous == b->told_contiguous && b->fetched == b->told_fetched)
-		return;
-	if (b->fetched - b->told_fetched < DOWNLOAD_PROGRESS_BYTES &&
-		now - b->told_at < DOWNLOAD_PROGRESS_MS)
-		return;
-	b->told_contiguous = contiguous;
-	b->told_fetched = b->fetched;
-	b->told_at = now;
-	b->events->progress(b->data, b->id, contiguous, b->fetched);
 }
 
 static void sweep(struct downloads *d)
