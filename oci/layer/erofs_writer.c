@@ -189,6 +189,7 @@ static int add_inode(struct erofs_writer *w, const struct layer_entry *e, enum e
 		i.size = e->size;
 		return add_regular(w, &i, &w->tree.nodes[node], err);
 	case EROFS_FT_SYMLINK:
+		i.mode = S_IFLNK | 0777; // as every Linux file system shows them
 		return add_symlink(w, &i, e->link, node, err);
 	case EROFS_FT_CHARACTER:
 	case EROFS_FT_BLOCK:

@@ -19,7 +19,7 @@
 enum {
 	NAME_MAX_BYTES = 255, // of one component
 	PATH_MAX_BYTES = 4096,
-	XATTRS_MAX = 4096, // of one entry
+	XATTRS_MAX = 512, // of one entry
 };
 
 struct tar_reader {
@@ -122,14 +122,12 @@ static int normalise(
 	return 0;
 }
 
-// The last attribute of a name counts, as in a list of PAX records.
+// Of records with one name the last counts; libarchive lists it first.
 static void add_xattr(struct tar_reader *t, struct layer_entry *e, struct layer_xattr x)
 {
 	for (size_t i = 0; i < e->xattr_count; i++) {
-		if (streq(t->xattrs[i].name, x.name)) {
-			t->xattrs[i] = x;
+		if (streq(t->xattrs[i].name, x.name))
 			return;
-		}
 	}
 	if (e->xattr_count == t->xattr_capacity) {
 		t->xattr_capacity = t->xattr_capacity ? t->xattr_capacity * 2 : 16;
@@ -151,6 +149,12 @@ static int read_xattrs(
 			!starts_with(x.name, "user.overlay."))
 			add_xattr(t, e, x);
 	}
+	// A PAX record without a value takes back an earlier one (POSIX.1-2017, pax).
+	size_t kept = 0;
+	for (size_t i = 0; i < e->xattr_count; i++)
+		if (t->xattrs[i].size)
+			t->xattrs[kept++] = t->xattrs[i];
+	e->xattr_count = kept;
 	e->xattrs = t->xattrs;
 	return 0;
 }
@@ -187,6 +191,18 @@ static int check_owner(const struct tar_reader *t, const char *what, int64_t id,
 	return 0;
 }
 
+// libarchive reads a PAX time of "-1.5" as -1 s and 0.5 s behind it: the sign is missing on the
+// fraction.
+static void set_mtime(struct layer_entry *e, struct archive_entry *a)
+{
+	e->mtime = archive_entry_mtime(a);
+	e->mtime_nsec = (uint32_t)archive_entry_mtime_nsec(a);
+	if (e->mtime < 0 && e->mtime > INT64_MIN && e->mtime_nsec) {
+		e->mtime--;
+		e->mtime_nsec = 1000000000 - e->mtime_nsec;
+	}
+}
+
 static int describe(
 	struct tar_reader *t, struct archive_entry *a, struct layer_entry *e, struct error *err)
 {
@@ -198,9 +214,8 @@ static int describe(
 		.mode = archive_entry_mode(a) & (S_IFMT | 07777),
 		.uid = (uint32_t)uid,
 		.gid = (uint32_t)gid,
-		.mtime = archive_entry_mtime(a),
-		.mtime_nsec = (uint32_t)archive_entry_mtime_nsec(a),
 	};
+	set_mtime(e, a);
 	switch (e->mode & S_IFMT) {
 	case S_IFREG: {
 		int64_t size = archive_entry_size(a);
