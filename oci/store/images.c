@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -69,8 +70,7 @@ static bool record_parse(const struct json *root, struct store_image *image)
 	return true;
 }
 
-// ERROR_NOT_FOUND with sys ENOENT: no such record. ERROR_INTEGRITY: not one of ours.
-static int record_read(
+int store_image_read(
 	struct store *s, const char *name, struct store_image *image, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0};
@@ -106,14 +106,26 @@ static bool same_record(const struct store_image *a, const struct store_image *b
 	       streq(oci_platform_format(&a->platform, x), oci_platform_format(&b->platform, y));
 }
 
+int store_images_lock(struct store *s, int operation, int *fd, struct error *err)
+{
+	cleanup_fd int folder = directory_open(s->images_fd, ".", err);
+	if (folder < 0 || file_lock(folder, operation, "images", err) < 0)
+		return error_context(err, "%s", s->state_dir);
+	*fd = steal_fd(&folder);
+	return 0;
+}
+
 int store_image_put(struct store *s, const struct store_image *image, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0};
 	char name[STORE_NAME_MAX];
 	struct store_image present;
 	struct error ignored;
+	cleanup_fd int lock = -1;
+	if (store_images_lock(s, LOCK_SH, &lock, err) < 0)
+		return -1;
 	store_image_name(&image->reference, name);
-	if (record_read(s, name, &present, &ignored) == 0 && same_record(&present, image)) {
+	if (store_image_read(s, name, &present, &ignored) == 0 && same_record(&present, image)) {
 		store_image_touch(s, &image->reference);
 	} else {
 		if (record_write(image, &text, err) < 0 ||
@@ -130,7 +142,7 @@ int store_image_get(struct store *s, const struct oci_reference *reference,
 	struct store_image *image, struct error *err)
 {
 	char name[STORE_NAME_MAX], text[OCI_REFERENCE_TEXT_MAX], familiar[OCI_REFERENCE_TEXT_MAX];
-	if (record_read(s, store_image_name(reference, name), image, err) == 0)
+	if (store_image_read(s, store_image_name(reference, name), image, err) == 0)
 		return 0;
 	if (err->sys != ENOENT)
 		return -1;
@@ -180,7 +192,7 @@ int store_image_list(struct store *s, struct arena *a, struct store_image **imag
 	size_t n = 0;
 	// One that is damaged, or just removed, names nothing; prune takes it away.
 	for (size_t i = 0; i < names.count; i++)
-		if (record_read(s, names.items[i], &list[n], &ignored) == 0)
+		if (store_image_read(s, names.items[i], &list[n], &ignored) == 0)
 			n++;
 	if (n)
 		qsort(list, n, sizeof(*list), by_use);

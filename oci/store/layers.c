@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/text.h"
 #include "oci/store/internal.h"
-#include "oci/store/measure.h"
 #include "oci/store/pin.h"
 
 #include <stdio.h>
@@ -81,11 +80,24 @@ void store_layer_release(struct store_layer *layer)
 	*layer = (struct store_layer){.fd = -1};
 }
 
+// Of an open layer.
+static int layer_size(int fd, enum layer_format format, struct store_size *size, struct error *err)
+{
+	struct stat st;
+	if (format == LAYER_DIRECTORY)
+		return measure_tree(fd, ".", size, err);
+	if (fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "measure a layer");
+	*size = (struct store_size){(uint64_t)st.st_blocks * 512, 1};
+	return 0;
+}
+
 int store_layer_bytes(const struct store_layer *layer, uint64_t *bytes, struct error *err)
 {
-	if (layer->format == LAYER_DIRECTORY)
-		return measure_tree(layer->fd, ".", bytes, err);
-	*bytes = layer->bytes;
+	struct store_size size;
+	if (layer_size(layer->fd, layer->format, &size, err) < 0)
+		return error_context(err, "layer %s", layer->diff_id.text);
+	*bytes = size.bytes;
 	return 0;
 }
 
@@ -117,11 +129,10 @@ static int remove_folder(struct store *s, int fd, const char *name, struct error
 }
 
 int store_layer_remove(struct store *s, const struct oci_digest *diff_id, enum layer_format format,
-	bool dry_run, uint64_t *bytes, struct error *err)
+	bool dry_run, struct store_size *size, struct error *err)
 {
 	char name[STORE_NAME_MAX];
 	cleanup_fd int fd = -1;
-	struct stat st;
 	store_layer_name(diff_id, format, name);
 	int flags = O_RDONLY | (format == LAYER_DIRECTORY ? O_DIRECTORY : 0);
 	int got = store_lock_open(s->layers_fd, name, flags, LOCK_EX, &fd, err);
@@ -131,14 +142,8 @@ int store_layer_remove(struct store *s, const struct oci_digest *diff_id, enum l
 	int pinned = pin_find_layer(s, diff_id, format, err);
 	if (pinned)
 		return pinned < 0 ? -1 : 0;
-	if (format == LAYER_DIRECTORY) {
-		if (measure_tree(fd, ".", bytes, err) < 0)
-			return -1;
-	} else {
-		if (fstat(fd, &st) < 0)
-			return error_set_errno(err, errno, "layer %s", name);
-		*bytes = (uint64_t)st.st_blocks * 512;
-	}
+	if (layer_size(fd, format, size, err) < 0)
+		return error_context(err, "layer %s", name);
 	if (dry_run)
 		return 1;
 	if (format == LAYER_DIRECTORY)

@@ -8,39 +8,48 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// A folder to visit still; held as a chain of names from the root, so that the descriptors open at
-// a time do not grow with the depth of a hostile tree.
+// A folder still to visit, by its path from the root, so that the descriptors open at a time do not
+// grow with the depth of a hostile tree.
 struct visit {
 	struct visit *next;
-	char path[]; // relative to the root of the tree
+	char path[];
 };
 
-static void push(struct visit **pending, const char *folder, const char *name)
+struct walk {
+	int root;
+	dev_t dev;
+	struct visit *pending;
+	uint64_t bytes;
+	// A file with n names is met n times: it adds an n-th each time, of this unit.
+	uint64_t inode_parts;
+};
+
+enum { INODE_UNIT = 1 << 20 };
+
+static void push(struct walk *w, const char *folder, const char *name)
 {
 	size_t n = strlen(folder), m = strlen(name);
 	struct visit *v = xmalloc(sizeof(*v) + n + m + 2);
 	memcpy(v->path, folder, n);
 	v->path[n] = '/';
 	memcpy(v->path + n + 1, name, m + 1);
-	v->next = *pending;
-	*pending = v;
+	v->next = w->pending;
+	w->pending = v;
 }
 
-// One file's share, in units that a file with several names divides by their number.
-static uint64_t share(const struct stat *st)
+static void count(struct walk *w, const struct stat *st)
 {
-	uint64_t bytes = (uint64_t)st->st_blocks * 512;
-	return S_ISDIR(st->st_mode) || st->st_nlink < 2 ? bytes : bytes / st->st_nlink;
+	uint64_t names = S_ISDIR(st->st_mode) || st->st_nlink < 2 ? 1 : st->st_nlink;
+	w->bytes += (uint64_t)st->st_blocks * 512 / names;
+	w->inode_parts += INODE_UNIT / names;
 }
 
-static int count_folder(int root, const char *path, dev_t dev, struct visit **pending,
-	uint64_t *sum, struct error *err)
+static int visit_folder(struct walk *w, const char *path, struct error *err)
 {
-	// Our own folder by our own names; no component is a symbolic link, since d_name was a
-	// folder.
-	int fd = file_open_beneath(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, 0, err);
+	int fd = file_open_beneath(w->root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, 0, err);
+	// Gone meanwhile; or deeper than a path can say, which our layers are not.
 	if (fd < 0)
-		return err->sys == ENOENT ? 0 : -1;
+		return err->sys == ENOENT || err->sys == ENAMETOOLONG ? 0 : -1;
 	DIR *d = fdopendir(fd);
 	if (!d) {
 		int sys = errno;
@@ -51,34 +60,34 @@ static int count_folder(int root, const char *path, dev_t dev, struct visit **pe
 		struct stat st;
 		if (streq(e->d_name, ".") || streq(e->d_name, ".."))
 			continue;
-		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != dev)
-			continue; // gone meanwhile, or another file system
-		*sum += share(&st);
+		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != w->dev)
+			continue;
+		count(w, &st);
 		if (S_ISDIR(st.st_mode))
-			push(pending, path, e->d_name);
+			push(w, path, e->d_name);
 	}
 	int sys = errno;
 	closedir(d);
 	return sys ? error_set_errno(err, sys, "read folder %s", path) : 0;
 }
 
-int measure_tree(int dirfd, const char *path, uint64_t *bytes, struct error *err)
+int measure_tree(int dirfd, const char *path, struct store_size *size, struct error *err)
 {
 	struct stat st;
 	cleanup_fd int root = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (root < 0 || fstat(root, &st) < 0)
 		return error_set_errno(err, errno, "measure %s", path);
-	struct visit *pending = NULL;
-	uint64_t sum = share(&st);
-	int status = count_folder(root, ".", st.st_dev, &pending, &sum, err);
-	while (pending) {
-		struct visit *v = pending;
-		pending = v->next;
+	struct walk w = {.root = root, .dev = st.st_dev};
+	count(&w, &st);
+	int status = visit_folder(&w, ".", err);
+	while (w.pending) {
+		struct visit *v = w.pending;
+		w.pending = v->next;
 		if (status == 0)
-			status = count_folder(root, v->path, st.st_dev, &pending, &sum, err);
+			status = visit_folder(&w, v->path, err);
 		free(v);
 	}
 	if (status == 0)
-		*bytes = sum;
+		*size = (struct store_size){w.bytes, (w.inode_parts + INODE_UNIT / 2) / INODE_UNIT};
 	return status;
 }

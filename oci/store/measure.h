@@ -7,7 +7,11 @@
 
 #include <stdint.h>
 
-// Bytes by st_blocks of everything below `path`, itself included; a file with several names counts
-// once (all names of a layer's file are in the layer). Symbolic links are not followed, mount
-// points not crossed.
-int measure_tree(int dirfd, const char *path, uint64_t *bytes, struct error *err);
+struct store_size {
+	uint64_t bytes; // by st_blocks
+	uint64_t inodes;
+};
+
+// Everything below `path`, itself included; a file with several names counts once (all names of a
+// layer's file are in the layer). Symbolic links are not followed, mount points not crossed.
+int measure_tree(int dirfd, const char *path, struct store_size *size, struct error *err);

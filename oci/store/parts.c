@@ -65,7 +65,7 @@ static int prune_map(struct store *s, const char *name, bool dry_run, struct err
 }
 
 int store_part_prune(
-	struct store *s, const char *name, bool dry_run, uint64_t *bytes, struct error *err)
+	struct store *s, const char *name, bool dry_run, struct store_size *size, struct error *err)
 {
 	char map[STORE_NAME_MAX];
 	struct stat st;
@@ -79,7 +79,7 @@ int store_part_prune(
 		return got < 0 ? -1 : 0;
 	if (fstat(fd, &st) < 0)
 		return error_set_errno(err, errno, "%s/parts/%s", s->state_dir, name);
-	*bytes = (uint64_t)st.st_blocks * 512;
+	*size = (struct store_size){(uint64_t)st.st_blocks * 512, 2}; // the map too
 	if (dry_run)
 		return 1;
 	if ((unlinkat(s->parts_fd, map_name(name, map), 0) < 0 && errno != ENOENT) ||
