@@ -86,11 +86,14 @@ static int archive_failed(struct tar_reader *t, const char *name, struct error *
 		return error_set(err, ERROR_INTEGRITY,
 			"the tar stream ends inside the header behind entry \"%s\"", t->path);
 	const char *text = archive_error_string(t->archive);
-	if (!t->entries)
-		return error_set(err, ERROR_INVALID, "the layer is not a tar archive: %s",
-			text ? text : "no header");
-	return error_set(err, ERROR_INVALID, "the tar archive is damaged behind entry \"%s\": %s",
-		t->path, text ? text : "bad header");
+	if (t->entries)
+		return error_set(err, ERROR_INVALID,
+			"the tar archive is damaged behind entry \"%s\": %s", t->path,
+			text ? text : "bad header");
+	if (archive_format(t->archive) == 0)
+		return error_set(err, ERROR_INVALID, "the layer is not a tar archive");
+	return error_set(err, ERROR_INVALID, "the first entry of the tar archive is damaged: %s",
+		text ? text : "bad header");
 }
 
 // Normalise `name` into `path` as sink.h wants it. `what` is "entry" or "hard link target".
