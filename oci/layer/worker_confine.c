@@ -191,6 +191,7 @@ static const int directory_calls[] = {
 	SCMP_SYS(unlinkat),
 	SCMP_SYS(renameat2),
 	SCMP_SYS(getdents64),
+	SCMP_SYS(readlinkat),
 	SCMP_SYS(fchdir),
 	SCMP_SYS(fchown),
 	SCMP_SYS(fchownat),
@@ -250,6 +251,9 @@ static int add_conditional_calls(scmp_filter_ctx filter, int socket, struct erro
 	// abort() sends itself a signal; without this it would end as SIGSYS and hide the reason.
 	const struct scmp_arg_cmp to_self = SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid());
 	const struct scmp_arg_cmp not_executable = SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+	// fstat() of newer C libraries. The path that it could name tells a stranger little.
+	const struct scmp_arg_cmp of_descriptor =
+		SCMP_A3_32(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
 	const struct {
 		int call;
 		struct scmp_arg_cmp condition;
@@ -261,6 +265,7 @@ static int add_conditional_calls(scmp_filter_ctx filter, int socket, struct erro
 		{SCMP_SYS(tgkill), to_self},
 		{SCMP_SYS(mmap), not_executable},
 		{SCMP_SYS(mprotect), not_executable},
+		{SCMP_SYS(newfstatat), of_descriptor},
 	};
 	for (size_t i = 0; i < array_size(rules); i++) {
 		int code = seccomp_rule_add_array(
