@@ -149,8 +149,7 @@ static bool ask_helper(const char *name, const char *domain, struct registry_cre
 	if (process_run(argv, server, &output, HELPER_OUTPUT_MAX, HELPER_TIMEOUT_MS, &err) == 0 &&
 		use_answer(program, &output, c, &err) == 0)
 		return true;
-	if (!output.data || !strstr(output.data, "credentials not found"))
-		c->note = xstrdup(err.text);
+	c->note = xstrdup(err.text);
 	return false;
 }
 
