@@ -9,8 +9,14 @@
 #include <sys/mman.h>
 
 // Blocks small enough that what one thread wrote is still in a cache when the next reads it, large
-// enough that waking is rare. Measured: docs/adr/0005-layer-pipeline.md.
-enum { BLOCK_SIZE = 512 * 1024, BLOCK_COUNT = 8, INPUT_SIZE = 256 * 1024 };
+// enough that waking is rare; beyond a factor of two around these the speed falls by some percent.
+enum {
+	BLOCK_SIZE = 512 * 1024,
+	BLOCK_COUNT = 8,
+	INPUT_SIZE = 256 * 1024,
+	INPUT_COUNT = 4,
+	MEMORY_SIZE = BLOCK_SIZE * BLOCK_COUNT + INPUT_SIZE * INPUT_COUNT,
+};
 
 struct block {
 	uint8_t *data;
@@ -21,14 +27,15 @@ struct pipeline {
 	struct layer_stream stream; // first: next() gets the pipeline back from it
 	struct pipeline_source source;
 	uint64_t bytes_max;
+	uint8_t *memory;
 
 	// The first thread's.
 	struct decompressor *decompressor;
-	struct sha256 *consumed_hash;
 	uint64_t consumed, produced;
-	uint8_t *input;
-	// The second thread's.
-	struct sha256 *produced_hash;
+	struct block *input; // being inflated
+	// The second thread's. Inflating takes longer than all else together, so that the hash of
+	// the compressed bytes, too, is made here.
+	struct sha256 *consumed_hash, *produced_hash;
 	// The caller's.
 	bool holding; // next() has handed out a block
 
@@ -36,21 +43,31 @@ struct pipeline {
 	bool has_inflater, has_hasher;
 
 	pthread_mutex_t lock;
-	// Under the lock. Counts of blocks since the start; block n lies in ring[n % BLOCK_COUNT].
-	pthread_cond_t filled_changed, freed_changed;
-	struct block ring[BLOCK_COUNT];
+	// Under the lock. Counts since the start; block n lies in inputs[n % INPUT_COUNT] and
+	// ring[n % BLOCK_COUNT].
+	pthread_cond_t to_inflate, to_hash, to_take;
+	struct block inputs[INPUT_COUNT], ring[BLOCK_COUNT];
+	uint64_t inputs_filled, inputs_hashed;
 	uint64_t filled, hashed, taken; // taken: given back by the caller
 	bool started, stopping, draining;
-	bool inflated; // nothing more will be filled
+	bool inflated; // no more blocks
+	bool ended;    // and no more inputs
 	bool consumed_all;
 	struct error failure; // of the first thread
 };
 
-static bool wait_for_start(struct pipeline *p)
+static void wake_all(struct pipeline *p)
+{
+	pthread_cond_broadcast(&p->to_inflate);
+	pthread_cond_broadcast(&p->to_hash);
+	pthread_cond_broadcast(&p->to_take);
+}
+
+static bool wait_for_start(struct pipeline *p, pthread_cond_t *changed)
 {
 	pthread_mutex_lock(&p->lock);
 	while (!p->started && !p->stopping)
-		pthread_cond_wait(&p->filled_changed, &p->lock);
+		pthread_cond_wait(changed, &p->lock);
 	bool go = !p->stopping;
 	pthread_mutex_unlock(&p->lock);
 	return go;
@@ -64,7 +81,7 @@ static struct block *block_to_fill(struct pipeline *p)
 		uint64_t oldest = p->hashed < p->taken ? p->hashed : p->taken;
 		if (p->stopping || p->draining || p->filled - oldest < BLOCK_COUNT)
 			break;
-		pthread_cond_wait(&p->freed_changed, &p->lock);
+		pthread_cond_wait(&p->to_inflate, &p->lock);
 	}
 	struct block *b = p->stopping || p->draining ? NULL : &p->ring[p->filled % BLOCK_COUNT];
 	pthread_mutex_unlock(&p->lock);
@@ -76,18 +93,32 @@ static void block_filled(struct pipeline *p, struct block *b, size_t size)
 	pthread_mutex_lock(&p->lock);
 	b->size = size;
 	p->filled++;
-	pthread_cond_broadcast(&p->filled_changed);
+	pthread_cond_signal(&p->to_hash);
+	pthread_cond_signal(&p->to_take);
 	pthread_mutex_unlock(&p->lock);
 }
 
-// More compressed bytes: returns their count, 0 at the end, -1 on error.
+// More compressed bytes into p->input: returns their count, 0 at the end, -1 on error. What was
+// there has been inflated, and the hasher keeps what it still needs by not counting it as hashed.
 static ssize_t refill(struct pipeline *p, struct error *err)
 {
-	ssize_t n = p->source.read(p->source.data, p->input, INPUT_SIZE, err);
+	pthread_mutex_lock(&p->lock);
+	while (!p->stopping && p->inputs_filled - p->inputs_hashed == INPUT_COUNT)
+		pthread_cond_wait(&p->to_inflate, &p->lock);
+	bool stop = p->stopping;
+	p->input = &p->inputs[p->inputs_filled % INPUT_COUNT];
+	pthread_mutex_unlock(&p->lock);
+	if (stop)
+		return error_set(err, ERROR_SYSTEM, "the pipeline was stopped");
+	ssize_t n = p->source.read(p->source.data, p->input->data, INPUT_SIZE, err);
 	if (n <= 0)
 		return n;
-	sha256_update(p->consumed_hash, p->input, (size_t)n);
 	p->consumed += (uint64_t)n;
+	pthread_mutex_lock(&p->lock);
+	p->input->size = (size_t)n;
+	p->inputs_filled++;
+	pthread_cond_signal(&p->to_hash);
+	pthread_mutex_unlock(&p->lock);
 	return n;
 }
 
@@ -110,7 +141,7 @@ static int inflate_block(
 			*in = (struct input){.size = (size_t)n, .end = n == 0};
 		}
 		size_t used, made;
-		done = decompressor_run(p->decompressor, p->input + in->at, in->size - in->at,
+		done = decompressor_run(p->decompressor, p->input->data + in->at, in->size - in->at,
 			&used, in->end, b->data + *size, BLOCK_SIZE - *size, &made, err);
 		if (done < 0)
 			return -1;
@@ -126,6 +157,7 @@ static int inflate_block(
 
 static int inflate_all(struct pipeline *p, struct error *err)
 {
+	p->input = &p->inputs[0];
 	struct input in = {0};
 	int done = 0;
 	while (!done) {
@@ -150,7 +182,7 @@ static int consume_rest(struct pipeline *p, struct error *err)
 	for (;;) {
 		pthread_mutex_lock(&p->lock);
 		while (!p->stopping && !p->draining && p->failure.kind != ERROR_NONE)
-			pthread_cond_wait(&p->freed_changed, &p->lock);
+			pthread_cond_wait(&p->to_inflate, &p->lock);
 		bool stop = p->stopping;
 		pthread_mutex_unlock(&p->lock);
 		if (stop)
@@ -164,7 +196,7 @@ static int consume_rest(struct pipeline *p, struct error *err)
 static void *inflater_main(void *data)
 {
 	struct pipeline *p = data;
-	if (!wait_for_start(p))
+	if (!wait_for_start(p, &p->to_inflate))
 		return NULL;
 	struct error err = {0};
 	int result = inflate_all(p, &err);
@@ -172,13 +204,48 @@ static void *inflater_main(void *data)
 	p->inflated = true;
 	if (result < 0)
 		p->failure = err;
-	pthread_cond_broadcast(&p->filled_changed);
+	pthread_cond_signal(&p->to_take);
 	pthread_mutex_unlock(&p->lock);
 
 	struct error rest = {0};
 	bool complete = consume_rest(p, &rest) == 0;
 	pthread_mutex_lock(&p->lock);
 	p->consumed_all = complete;
+	p->ended = true;
+	pthread_cond_signal(&p->to_hash);
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+// Hash one block without the lock, then count it.
+static void hash_block(
+	struct pipeline *p, struct sha256 *hash, const struct block *b, uint64_t *count)
+{
+	pthread_mutex_unlock(&p->lock);
+	sha256_update(hash, b->data, b->size);
+	pthread_mutex_lock(&p->lock);
+	++*count;
+	pthread_cond_signal(&p->to_inflate);
+}
+
+static void *hasher_main(void *data)
+{
+	struct pipeline *p = data;
+	if (!wait_for_start(p, &p->to_hash))
+		return NULL;
+	pthread_mutex_lock(&p->lock);
+	while (!p->stopping) {
+		if (p->hashed < p->filled)
+			hash_block(
+				p, p->produced_hash, &p->ring[p->hashed % BLOCK_COUNT], &p->hashed);
+		else if (p->inputs_hashed < p->inputs_filled)
+			hash_block(p, p->consumed_hash, &p->inputs[p->inputs_hashed % INPUT_COUNT],
+				&p->inputs_hashed);
+		else if (p->ended)
+			break;
+		else
+			pthread_cond_wait(&p->to_hash, &p->lock);
+	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
 }
@@ -186,27 +253,9 @@ static void *inflater_main(void *data)
 // Wait until block `n` is filled. Returns it, or NULL when there will be none.
 static struct block *block_at(struct pipeline *p, uint64_t n)
 {
-	while (p->filled <= n && !p->inflated && !p->stopping)
-		pthread_cond_wait(&p->filled_changed, &p->lock);
-	return p->filled > n && !p->stopping ? &p->ring[n % BLOCK_COUNT] : NULL;
-}
-
-static void *hasher_main(void *data)
-{
-	struct pipeline *p = data;
-	if (!wait_for_start(p))
-		return NULL;
-	pthread_mutex_lock(&p->lock);
-	for (struct block *b; (b = block_at(p, p->hashed));) {
-		pthread_mutex_unlock(&p->lock);
-		sha256_update(p->produced_hash, b->data, b->size);
-		pthread_mutex_lock(&p->lock);
-		p->hashed++;
-		if (p->hashed <= p->taken)
-			pthread_cond_signal(&p->freed_changed);
-	}
-	pthread_mutex_unlock(&p->lock);
-	return NULL;
+	while (p->filled <= n && !p->inflated)
+		pthread_cond_wait(&p->to_take, &p->lock);
+	return p->filled > n ? &p->ring[n % BLOCK_COUNT] : NULL;
 }
 
 static ssize_t stream_next(struct layer_stream *s, const void **block, struct error *err)
@@ -216,8 +265,7 @@ static ssize_t stream_next(struct layer_stream *s, const void **block, struct er
 	if (p->holding) {
 		p->taken++;
 		p->holding = false;
-		if (p->taken <= p->hashed)
-			pthread_cond_signal(&p->freed_changed);
+		pthread_cond_signal(&p->to_inflate);
 	}
 	struct block *b = block_at(p, p->taken);
 	ssize_t size = 0;
@@ -233,16 +281,17 @@ static ssize_t stream_next(struct layer_stream *s, const void **block, struct er
 	return size;
 }
 
-static int ring_allocate(struct pipeline *p, struct error *err)
+static int memory_allocate(struct pipeline *p, struct error *err)
 {
-	size_t size = (size_t)BLOCK_COUNT * BLOCK_SIZE + INPUT_SIZE;
 	uint8_t *memory =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return error_set_errno(err, errno, "allocate the pipeline's blocks");
-	p->input = memory;
-	for (int i = 0; i < BLOCK_COUNT; i++)
-		p->ring[i].data = memory + INPUT_SIZE + (size_t)i * BLOCK_SIZE;
+	p->memory = memory;
+	for (int i = 0; i < BLOCK_COUNT; i++, memory += BLOCK_SIZE)
+		p->ring[i].data = memory;
+	for (int i = 0; i < INPUT_COUNT; i++, memory += INPUT_SIZE)
+		p->inputs[i].data = memory;
 	return 0;
 }
 
@@ -272,9 +321,10 @@ struct pipeline *pipeline_new(
 	p->consumed_hash = sha256_new();
 	p->produced_hash = sha256_new();
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->filled_changed, NULL);
-	pthread_cond_init(&p->freed_changed, NULL);
-	if (ring_allocate(p, err) < 0 || threads_start(p, err) < 0)
+	pthread_cond_init(&p->to_inflate, NULL);
+	pthread_cond_init(&p->to_hash, NULL);
+	pthread_cond_init(&p->to_take, NULL);
+	if (memory_allocate(p, err) < 0 || threads_start(p, err) < 0)
 		return NULL;
 	return steal(p);
 }
@@ -294,18 +344,18 @@ void pipeline_free(struct pipeline *p)
 		return;
 	pthread_mutex_lock(&p->lock);
 	p->stopping = true;
-	pthread_cond_broadcast(&p->filled_changed);
-	pthread_cond_broadcast(&p->freed_changed);
+	wake_all(p);
 	pthread_mutex_unlock(&p->lock);
 	threads_join(p);
-	if (p->input)
-		munmap(p->input, (size_t)BLOCK_COUNT * BLOCK_SIZE + INPUT_SIZE);
+	if (p->memory)
+		munmap(p->memory, MEMORY_SIZE);
 	decompressor_free(p->decompressor);
 	sha256_free(p->consumed_hash);
 	sha256_free(p->produced_hash);
 	pthread_mutex_destroy(&p->lock);
-	pthread_cond_destroy(&p->filled_changed);
-	pthread_cond_destroy(&p->freed_changed);
+	pthread_cond_destroy(&p->to_inflate);
+	pthread_cond_destroy(&p->to_hash);
+	pthread_cond_destroy(&p->to_take);
 	free(p);
 }
 
@@ -313,7 +363,7 @@ void pipeline_start(struct pipeline *p)
 {
 	pthread_mutex_lock(&p->lock);
 	p->started = true;
-	pthread_cond_broadcast(&p->filled_changed);
+	wake_all(p);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -341,10 +391,7 @@ int pipeline_drain(struct pipeline *p, struct pipeline_totals *totals, struct er
 {
 	pthread_mutex_lock(&p->lock);
 	p->draining = true;
-	pthread_cond_broadcast(&p->freed_changed);
-	// The hasher would wait for blocks that nobody needs any more.
-	p->inflated = true;
-	pthread_cond_broadcast(&p->filled_changed);
+	wake_all(p);
 	pthread_mutex_unlock(&p->lock);
 	threads_join(p);
 	if (!p->consumed_all)

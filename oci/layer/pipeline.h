@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The threads inside a layer worker. One pulls compressed bytes, hashes and inflates them into a
-// ring of blocks; one hashes the blocks; the caller's thread takes the blocks out as a
-// layer_stream, parses and writes. A block is used again when both have done with it. Three threads
-// on two cores: the scheduler levels the load, which no fixed division by two would.
+// The threads inside a layer worker. One pulls compressed bytes and inflates them into a ring of
+// blocks; one hashes both the compressed bytes and the blocks; the caller's thread takes the blocks
+// out as a layer_stream, parses and writes. A block is used again when all have done with it. Three
+// threads on two cores: the scheduler levels the load, which no fixed division by two would.
 #pragma once
 
 #include "base/error.h"
