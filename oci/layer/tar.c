@@ -13,6 +13,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -20,6 +21,10 @@ enum {
 	NAME_MAX_BYTES = 255, // of one component
 	PATH_MAX_BYTES = 4096,
 	XATTRS_MAX = 512, // of one entry
+	HEADER_SIZE = 512,
+	// Of all headers in front of one entry. libarchive keeps the map of a sparse file in
+	// memory, 12 times as large as its text in the archive.
+	HEADER_MAX = 4 * 1024 * 1024,
 };
 
 struct tar_reader {
@@ -30,6 +35,9 @@ struct tar_reader {
 	const uint8_t *block; // the stream's current block
 	size_t block_size;
 	uint64_t bytes, entries;
+	uint64_t header_end; // where the stream may be at most while headers are read; 0: anywhere
+	bool primed;
+	char first_header[HEADER_SIZE];
 	bool ended;	      // the stream has
 	struct error *failed; // the callback's error, kept past libarchive
 	char path[PATH_MAX_BYTES + 1], target[PATH_MAX_BYTES + 1];
@@ -56,7 +64,33 @@ static ssize_t next_block(struct tar_reader *t, const void **block, struct error
 			"the uncompressed layer is over the limit of %llu bytes",
 			(unsigned long long)t->limits->bytes);
 	t->bytes += (uint64_t)n;
+	if (t->header_end && t->bytes > t->header_end)
+		return error_set(err, ERROR_LIMIT,
+			"the header behind entry \"%s\" is over the limit of %d bytes", t->path,
+			HEADER_MAX);
 	return n;
+}
+
+// The archive's first header is ours: a symbolic link, which read_archive() skips. libarchive 3.6
+// loses the PAX target of a link whose plain header has none (Go writes that for a target without
+// ASCII) until it has met a link with one. It also lets every stream, even an empty one, begin like
+// a tar archive.
+static ssize_t prime(struct tar_reader *t, const void **block)
+{
+	unsigned sum = 0;
+	char *h = t->first_header;
+	h[0] = h[157] = 'x';		// name, target
+	memcpy(h + 100, "0000777", 8);	// mode
+	memcpy(h + 148, "        ", 8); // checksum
+	h[156] = '2';			// type
+	memcpy(h + 257, "ustar", 6);	// magic
+	memcpy(h + 263, "00", 2);	// version
+	for (size_t i = 0; i < HEADER_SIZE; i++)
+		sum += (uint8_t)h[i];
+	snprintf(h + 148, 8, "%06o", sum);
+	t->primed = true;
+	*block = h;
+	return HEADER_SIZE;
 }
 
 static la_ssize_t read_callback(struct archive *a, void *data, const void **block)
@@ -64,7 +98,7 @@ static la_ssize_t read_callback(struct archive *a, void *data, const void **bloc
 	struct tar_reader *t = data;
 	if (t->failed->kind != ERROR_NONE)
 		return ARCHIVE_FATAL;
-	ssize_t n = next_block(t, block, t->failed);
+	ssize_t n = t->primed ? next_block(t, block, t->failed) : prime(t, block);
 	if (n < 0) {
 		archive_set_error(a, EIO, "read");
 		return ARCHIVE_FATAL;
@@ -82,17 +116,19 @@ static int archive_failed(struct tar_reader *t, const char *name, struct error *
 	if (t->ended && name)
 		return error_set(
 			err, ERROR_INTEGRITY, "the tar stream ends inside entry \"%s\"", name);
-	if (t->ended && t->entries)
-		return error_set(err, ERROR_INTEGRITY,
-			"the tar stream ends inside the header behind entry \"%s\"", t->path);
 	const char *text = archive_error_string(t->archive);
 	if (t->entries)
-		return error_set(err, ERROR_INVALID,
-			"the tar archive is damaged behind entry \"%s\": %s", t->path,
-			text ? text : "bad header");
-	if (archive_format(t->archive) == 0)
-		return error_set(err, ERROR_INVALID, "the layer is not a tar archive");
-	return error_set(err, ERROR_INVALID, "the first entry of the tar archive is damaged: %s",
+		return t->ended ? error_set(err, ERROR_INTEGRITY,
+					  "the tar stream ends inside the header behind entry "
+					  "\"%s\"",
+					  t->path)
+				: error_set(err, ERROR_INVALID,
+					  "the tar archive is damaged behind entry \"%s\": %s",
+					  t->path, text ? text : "bad header");
+	if (t->ended)
+		return error_set(
+			err, ERROR_INTEGRITY, "the tar stream ends inside its first header");
+	return error_set(err, ERROR_INVALID, "the layer is not a tar archive: %s",
 		text ? text : "bad header");
 }
 
@@ -234,7 +270,7 @@ static int describe(
 	}
 	case S_IFLNK:
 		e->link = archive_entry_symlink(a);
-		if (!e->link)
+		if (!e->link || !*e->link)
 			return error_set(
 				err, ERROR_INVALID, "symbolic link \"%s\" has no target", t->path);
 		break;
@@ -315,19 +351,28 @@ static bool is_harmless(const char *warning)
 				  strstr(warning, "acl"));
 }
 
+static int read_header(struct tar_reader *t, struct archive_entry **a, struct error *err)
+{
+	// What is left of the last entry is no header.
+	if (t->entries && archive_read_data_skip(t->archive) < ARCHIVE_WARN)
+		return archive_failed(t, t->path, err);
+	t->header_end = t->bytes + HEADER_MAX;
+	int r = archive_read_next_header(t->archive, a);
+	t->header_end = 0;
+	if (r == ARCHIVE_WARN && !is_harmless(archive_error_string(t->archive)))
+		return error_set(err, ERROR_INVALID, "entry \"%.200s\" is damaged: %s",
+			archive_entry_pathname(*a) ? archive_entry_pathname(*a) : "",
+			archive_error_string(t->archive));
+	if (r == ARCHIVE_OK || r == ARCHIVE_WARN)
+		return 1;
+	return r == ARCHIVE_EOF ? 0 : archive_failed(t, NULL, err);
+}
+
 static int read_entries(struct tar_reader *t, struct error *err)
 {
-	for (;;) {
-		struct archive_entry *a;
-		int r = archive_read_next_header(t->archive, &a);
-		if (r == ARCHIVE_EOF)
-			return 0;
-		if (r == ARCHIVE_WARN && !is_harmless(archive_error_string(t->archive)))
-			return error_set(err, ERROR_INVALID, "entry \"%.200s\" is damaged: %s",
-				archive_entry_pathname(a) ? archive_entry_pathname(a) : "",
-				archive_error_string(t->archive));
-		if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
-			return archive_failed(t, NULL, err);
+	struct archive_entry *a;
+	int r;
+	while ((r = read_header(t, &a, err)) > 0) {
 		if (t->entries == t->limits->entries)
 			return error_set(err, ERROR_LIMIT, "the layer has more than %llu entries",
 				(unsigned long long)t->limits->entries);
@@ -335,20 +380,16 @@ static int read_entries(struct tar_reader *t, struct error *err)
 		if (read_entry(t, a, err) < 0)
 			return -1;
 	}
+	return r;
 }
 
 static int read_archive(struct tar_reader *t, struct error *err)
 {
-	// A stream of no bytes at all is an empty layer; libarchive would miss a header.
-	struct error *failed = t->failed;
+	struct archive_entry *a;
 	if (archive_read_support_format_tar(t->archive) != ARCHIVE_OK ||
-		archive_read_open(t->archive, t, NULL, read_callback, NULL) != ARCHIVE_OK) {
-		if (t->ended && !t->bytes && failed->kind == ERROR_NONE)
-			return 0;
+		archive_read_open(t->archive, t, NULL, read_callback, NULL) != ARCHIVE_OK ||
+		archive_read_next_header(t->archive, &a) != ARCHIVE_OK)
 		return archive_failed(t, NULL, err);
-	}
-	if (t->ended && !t->bytes)
-		return 0;
 	if (read_entries(t, err) < 0)
 		return -1;
 	const void *ignored;
