@@ -220,6 +220,8 @@ static void follow(struct request *r, const struct response *p)
 	if (!url || url_origin_of(curl, r->url, &from, &err) < 0 ||
 		url_origin_of(curl, url, &to, &err) < 0 ||
 		url_origin_of(curl, state_of(r)->endpoint->url, &home, &err) < 0) {
+		if (err.kind == ERROR_INVALID)
+			error_context(&err, "%s: redirect", name_of(r));
 		fail(r, &err, false);
 		return;
 	}

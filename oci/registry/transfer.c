@@ -259,10 +259,14 @@ static void finish(struct transfer *t)
 {
 	if (t->cancelled)
 		return;
-	if (t->error.kind != ERROR_NONE)
+	if (t->error.kind != ERROR_NONE) {
 		t->retry = t->error.kind == ERROR_UNAVAILABLE;
-	else if (t->code != CURLE_OK && !t->enough)
+	} else if (t->code != CURLE_OK && !t->enough) {
 		explain(t);
+	} else if (!t->response.complete) { // to curl, a connection closed there is an end
+		error_set(&t->error, ERROR_UNAVAILABLE, "the head of the answer was cut short");
+		t->retry = true;
+	}
 	bool failed = t->error.kind != ERROR_NONE;
 	t->events->done(t->data, &t->response, failed ? &t->error : NULL, t->retry);
 }
