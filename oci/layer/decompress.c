@@ -132,7 +132,7 @@ static int format_run(struct decompressor *d, const void *in, size_t in_size, si
 int decompressor_run(struct decompressor *d, const void *in, size_t in_size, size_t *in_used,
 	bool end, void *out, size_t out_size, size_t *out_used, struct error *err)
 {
-	const uint8_t *bytes = in;
+	const uint8_t *bytes = in ? in : (const uint8_t *)""; // no arithmetic on NULL
 	size_t held = 0, made = 0;
 	if (d->format == FORMAT_UNKNOWN) {
 		while (d->magic_size < MAGIC_SIZE && held < in_size)
@@ -159,8 +159,8 @@ int decompressor_run(struct decompressor *d, const void *in, size_t in_size, siz
 		}
 	}
 	size_t used, more;
-	int done = format_run(d, rest ? bytes + held : NULL, in_size - held, &used, end,
-		(uint8_t *)out + made, out_size - made, &more, err);
+	int done = format_run(d, bytes + held, in_size - held, &used, end, (uint8_t *)out + made,
+		out_size - made, &more, err);
 	if (done < 0)
 		return -1;
 	*in_used = held + used;
