@@ -12,6 +12,8 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <iconv.h>
+#include <langinfo.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,7 +130,8 @@ static int archive_failed(struct tar_reader *t, const char *name, struct error *
 	if (t->ended)
 		return error_set(
 			err, ERROR_INTEGRITY, "the tar stream ends inside its first header");
-	return error_set(err, ERROR_INVALID, "the layer is not a tar archive: %s",
+	return error_set(err, ERROR_INVALID,
+		"the layer is not a tar archive, or its first entry is damaged: %s",
 		text ? text : "bad header");
 }
 
@@ -397,6 +400,13 @@ static int read_archive(struct tar_reader *t, struct error *err)
 	while ((n = next_block(t, &ignored, err)) > 0)
 		;
 	return n < 0 ? -1 : 0;
+}
+
+void tar_prepare(void)
+{
+	iconv_t converter = iconv_open(nl_langinfo(CODESET), "UTF-8");
+	if (converter != (iconv_t)-1) // NOLINT: the interface has a pointer that is -1
+		iconv_close(converter);
 }
 
 int tar_read(struct layer_stream *in, struct layer_sink *sink, const struct layer_limits *limits,

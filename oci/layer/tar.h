@@ -17,3 +17,7 @@
 // stream's digest covers it).
 int tar_read(struct layer_stream *in, struct layer_sink *sink, const struct layer_limits *limits,
 	uint64_t *entry_count, struct error *err);
+
+// Load the converter of names that libarchive will ask the C library for, which opens files. To be called
+// before a sandbox forbids that; without it tar_read() works all the same where open(2) merely fails.
+void tar_prepare(void);

@@ -349,7 +349,8 @@ static const struct case_bad bad[] = {
 		"the tar stream ends inside the header behind entry \"a\""},
 	{{{'B', .data = "hello"}}, ERROR_INTEGRITY, "the tar stream ends inside its first header"},
 	{{{'B', .data = GARBAGE}}, ERROR_INVALID,
-		"the layer is not a tar archive: Damaged tar archive"},
+		"the layer is not a tar archive, or its first entry is damaged: Damaged tar "
+		"archive"},
 	{{{'0', "1"}, {'0', "2"}, {'0', "3"}, {'0', "4"}, {'0', "5"}}, ERROR_LIMIT,
 		"the layer has more than 4 entries"},
 };
