@@ -16,8 +16,10 @@ void base64_encode(const void *data, size_t size, struct buffer *out)
 			group |= (uint32_t)p[i + 1] << 8;
 		if (n > 2)
 			group |= p[i + 2];
-		for (size_t k = 0; k < 4; k++)
-			buffer_putc(out, k <= n ? alphabet[group >> (18 - 6 * k) & 63] : '=');
+		char text[4] = {'=', '=', '=', '='};
+		for (size_t k = 0; k <= n; k++)
+			text[k] = alphabet[group >> (18 - 6 * k) & 63];
+		buffer_append(out, text, sizeof(text));
 	}
 }
 

@@ -315,7 +315,7 @@ static int on_body(void *data, const char *bytes, size_t size, struct error *err
 	uint64_t end = lane_end(lane);
 	if (size > end - lane->position)
 		return wrong_size(b, lane->position + size, err);
-	if (pwrite_all(b->fd, bytes, size, (off_t)lane->position, "blob", err) < 0)
+	if (pwrite_all(b->fd, bytes, size, (off_t)lane->position, b->digest.text, err) < 0)
 		return -1;
 	mark(lane, lane->position, lane->position + size);
 	lane->position += size;

@@ -88,7 +88,7 @@ static int part_map(int map_fd, struct part *p, struct error *err)
 {
 	void *map = mmap(NULL, p->mapped, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
 
-	if (map == MAP_FAILED)
+	if (map == MAP_FAILED || !map)
 		return error_set_errno(err, errno, "map the list of chunks of a partial download");
 	p->header = map;
 	return 0;

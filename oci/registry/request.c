@@ -263,7 +263,7 @@ static void authenticate(struct request *r, const struct response *p)
 	}
 }
 
-static void on_settled(struct registry_auth *auth, const struct error *err, bool retry)
+void requests_settled(struct registry_auth *auth, const struct error *err, bool retry)
 {
 	struct registry_client *c = auth->data;
 	for (struct request *r = c->requests; r; r = r->next) {
@@ -368,45 +368,16 @@ static void request_free(struct request *r)
 	free(r);
 }
 
-int registry_client_open(
-	struct registry_client *c, const struct registry_settings *settings, struct error *err)
-{
-	*c = (struct registry_client){.settings = settings};
-	if (http_open(&c->http, err) < 0)
-		return -1;
-	c->http.now = now_ms();
-	c->http.stall_ms = (int64_t)settings->stall_ms;
-	c->http.https_proxy = settings->https_proxy;
-	c->http.http_proxy = settings->http_proxy;
-	c->http.no_proxy = settings->no_proxy;
-	for (size_t i = 0; i < settings->endpoint_count; i++) {
-		c->states[i].endpoint = &settings->endpoints[i];
-		c->states[i].auth = (struct registry_auth){
-			.http = &c->http,
-			.endpoint = &settings->endpoints[i],
-			.subject = settings->subject,
-			.path = settings->path,
-			.settled = on_settled,
-			.data = c,
-		};
-	}
-	return 0;
-}
-
-void registry_client_close(struct registry_client *c)
+void requests_release(struct registry_client *c)
 {
 	while (c->requests) {
 		struct request *r = c->requests;
 		c->requests = r->next;
 		request_free(r);
 	}
-	for (size_t i = 0; c->settings && i < c->settings->endpoint_count; i++)
-		registry_auth_release(&c->states[i].auth);
-	if (c->http.curl)
-		http_close(&c->http);
 }
 
-static void sweep(struct registry_client *c)
+void requests_sweep(struct registry_client *c)
 {
 	struct request **link = &c->requests;
 	while (*link) {
@@ -420,24 +391,19 @@ static void sweep(struct registry_client *c)
 	}
 }
 
-int registry_client_turn(struct registry_client *c, struct error *err)
+void requests_wake(struct registry_client *c)
 {
-	c->http.now = now_ms();
 	for (struct request *r = c->requests; r; r = r->next) {
 		if (r->gone || !r->wake_at || r->wake_at > c->http.now)
 			continue;
 		r->wake_at = 0;
 		attempt(r);
 	}
-	if (http_turn(&c->http, err) < 0)
-		return -1;
-	sweep(c);
-	return 0;
 }
 
-int64_t registry_client_deadline(const struct registry_client *c)
+int64_t requests_deadline(const struct registry_client *c)
 {
-	int64_t first = http_deadline(&c->http);
+	int64_t first = INT64_MAX;
 	for (const struct request *r = c->requests; r; r = r->next)
 		if (r->wake_at && r->wake_at < first)
 			first = r->wake_at;

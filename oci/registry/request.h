@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A request for one resource of the repository, carried to its end: authentication, redirects, the
-// mirrors in order, retries with backoff. A client is all of that for one repository.
+// mirrors in order, retries with backoff.
 #pragma once
 
-#include "oci/registry/settings.h"
-#include "oci/registry/token.h"
-#include "oci/registry/transfer.h"
+#include "oci/registry/client.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,28 +12,6 @@
 enum { REDIRECTS_MAX = 10 };
 
 struct request;
-
-// What we know of one endpoint.
-struct endpoint_state {
-	const struct registry_endpoint *endpoint;
-	struct registry_auth auth;
-	int64_t avoid_until; // it was down: monotonic ms, others first until then
-};
-
-struct registry_client {
-	struct http http;
-	const struct registry_settings *settings;
-	struct endpoint_state states[ENDPOINTS_MAX];
-	struct request *requests;
-};
-
-// The settings must outlive the client.
-int registry_client_open(
-	struct registry_client *c, const struct registry_settings *settings, struct error *err);
-void registry_client_close(struct registry_client *c);
-// Work without blocking; then wait for curl's descriptors until the deadline (monotonic ms).
-int registry_client_turn(struct registry_client *c, struct error *err);
-int64_t registry_client_deadline(const struct registry_client *c);
 
 struct request_events {
 	// The head of an answer with status 2xx; may change r->range for later attempts. An error
@@ -65,3 +41,12 @@ void request_set_range(struct request *r, uint64_t start, uint64_t end);
 bool request_is_ranged(const struct request *r);
 // No further events. NULL is fine.
 void request_cancel(struct request *r);
+
+// For client.c. Begin the attempts that are due; free what is done; the next time something is due
+// (monotonic ms, INT64_MAX if nothing); free everything.
+void requests_wake(struct registry_client *c);
+void requests_sweep(struct registry_client *c);
+int64_t requests_deadline(const struct registry_client *c);
+void requests_release(struct registry_client *c);
+// The token that requests to this endpoint wait for is there, or `err` says why not.
+void requests_settled(struct registry_auth *auth, const struct error *err, bool retry);
