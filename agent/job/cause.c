@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/job/cause.h"
+
+#include "base/memory.h"
+#include "base/process.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+struct rule {
+	enum error_kind kind;
+	enum cause_class class;
+	const char *code;
+};
+
+// What is not listed is the node's: NodeLimit for ERROR_LIMIT, else NodeError.
+static const struct rule checking[] = {
+	{ERROR_NOT_FOUND, CAUSE_USER, "FileNotFound"},
+	{ERROR_INVALID, CAUSE_USER, "InvalidJob"},
+	{ERROR_DENIED, CAUSE_USER, "FileDenied"},
+	{ERROR_LIMIT, CAUSE_USER, "InvalidJob"},
+	{0},
+};
+static const struct rule pulling[] = {
+	{ERROR_NOT_FOUND, CAUSE_USER, "ImageNotFound"},
+	{ERROR_DENIED, CAUSE_USER, "RegistryDenied"},
+	{ERROR_INVALID, CAUSE_USER, "ImageInvalid"},
+	{ERROR_INTEGRITY, CAUSE_INFRASTRUCTURE, "ImageCorrupt"},
+	{ERROR_UNAVAILABLE, CAUSE_INFRASTRUCTURE, "RegistryUnavailable"},
+	{0},
+};
+static const struct rule preparing[] = {
+	{ERROR_INVALID, CAUSE_USER, "InvalidJob"},
+	{ERROR_NOT_FOUND, CAUSE_USER, "FileNotFound"},
+	{ERROR_INTEGRITY, CAUSE_INFRASTRUCTURE, "ImageCorrupt"},
+	{0},
+};
+static const struct rule starting[] = {
+	{ERROR_NOT_FOUND, CAUSE_USER, "ProgramNotFound"},
+	{ERROR_DENIED, CAUSE_USER, "ProgramDenied"},
+	{ERROR_INVALID, CAUSE_USER, "InvalidJob"},
+	{0},
+};
+static const struct rule running[] = {{0}};
+static const struct rule *const rules[] = {checking, pulling, preparing, starting, running};
+
+struct cause cause_of_error(enum cause_phase phase, const struct error *err)
+{
+	struct cause c = {
+		.class = CAUSE_SYSTEM,
+		.code = err->kind == ERROR_LIMIT ? "NodeLimit" : "NodeError",
+		.exit_code = -1,
+	};
+	for (const struct rule *r = rules[phase]; r->code; r++) {
+		if (r->kind == err->kind) {
+			c.class = r->class;
+			c.code = r->code;
+		}
+	}
+	memcpy(c.message, err->text, sizeof(c.message));
+	return c;
+}
+
+static void add_status(struct cause *c, int status)
+{
+	c->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	c->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+struct cause cause_of_status(int status)
+{
+	char text[64];
+	struct cause c = {.class = CAUSE_USER};
+	add_status(&c, status);
+	c.code = c.signal ? "ScriptKilled" : "ScriptExited";
+	snprintf(c.message, sizeof(c.message), "the script %s",
+		process_describe_status(status, text));
+	return c;
+}
+
+struct cause cause_canceled(int signo, int status)
+{
+	char text[64];
+	const char *name = sigdescr_np(signo);
+	struct cause c = {.class = CAUSE_USER, .code = "Canceled"};
+	add_status(&c, status);
+	snprintf(c.message, sizeof(c.message), "canceled by signal %d (%s); the script %s", signo,
+		name ? name : "unknown", process_describe_status(status, text));
+	return c;
+}
+
+const char *cause_class_name(enum cause_class class)
+{
+	static const char *const names[] = {"user", "system", "infrastructure"};
+	return names[class];
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Why a run ended: whose matter it is, a code for programs, a line for people.
+#pragma once
+
+#include "base/error.h"
+
+enum cause_class {
+	CAUSE_USER,	      // the script, the job, the image it names
+	CAUSE_SYSTEM,	      // this node: disk, memory, kernel
+	CAUSE_INFRASTRUCTURE, // what the node depends on: registries, the network
+};
+
+struct cause {
+	enum cause_class class;
+	const char *code; // static; NULL: there is no cause (yet)
+	char message[sizeof(((struct error *)0)->text)];
+	int exit_code; // of the script; -1 if it did not exit by itself
+	int signal;    // that killed the script; 0 if none
+};
+
+enum cause_phase { CAUSE_CHECKING, CAUSE_PULLING, CAUSE_PREPARING, CAUSE_STARTING, CAUSE_RUNNING };
+
+// An error that ended the run in a phase.
+struct cause cause_of_error(enum cause_phase phase, const struct error *err);
+// The script's wait status.
+struct cause cause_of_status(int status);
+// The script was stopped by a signal to us. `status`: what became of it.
+struct cause cause_canceled(int signo, int status);
+
+const char *cause_class_name(enum cause_class class);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/job/job.h"
+#include "agent/job/variables.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "oci/runtime/container_plan.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int check_script(const struct job_spec *spec, struct error *err)
+{
+	struct stat st;
+	cleanup_fd int folder = directory_open(AT_FDCWD, spec->source_directory, err);
+	if (folder < 0)
+		return error_context(err, "source_directory");
+	cleanup_fd int script = file_open_beneath(folder, spec->entry_script, O_PATH, 0, 0, err);
+	if (script < 0 && err->kind == ERROR_NOT_FOUND)
+		return error_set(err, ERROR_NOT_FOUND, "entry_script %s is not in %s",
+			spec->entry_script, spec->source_directory);
+	if (script < 0)
+		return error_context(err, "entry_script");
+	if (fstatat(script, "", &st, AT_EMPTY_PATH) < 0)
+		return error_set_errno(err, errno, "entry_script %s", spec->entry_script);
+	if (!S_ISREG(st.st_mode))
+		return error_set(
+			err, ERROR_INVALID, "entry_script %s is not a file", spec->entry_script);
+	if (!ends_with(spec->entry_script, ".py") && !ends_with(spec->entry_script, ".sh") &&
+		!(st.st_mode & 0111))
+		return error_set(err, ERROR_INVALID,
+			"entry_script %s: neither .py nor .sh, so it must be executable (chmod +x)",
+			spec->entry_script);
+	return 0;
+}
+
+static int check_source(const char *what, const char *path, struct error *err)
+{
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return error_set_errno(err, errno, "%s: %s", what, path);
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
+		return error_set(
+			err, ERROR_INVALID, "%s: %s is neither a folder nor a file", what, path);
+	return 0;
+}
+
+// The plan of what is mounted is made again, for good, when the image is here.
+static int check_plan(const struct job_spec *spec, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	struct container_plan plan;
+	size_t count = spec->input_count + spec->bind_count, n = 0;
+	struct container_bind *binds = arena_array(&a, struct container_bind, count);
+	for (size_t i = 0; i < spec->input_count; i++)
+		binds[n++] = (struct container_bind){
+			.source = spec->inputs[i].path, .target = spec->inputs[i].target};
+	for (size_t i = 0; i < spec->bind_count; i++)
+		binds[n++] = spec->binds[i];
+	const struct container_spec container = {
+		.cwd = spec->working_directory ? spec->working_directory : "/",
+		.binds = binds,
+		.bind_count = n,
+	};
+	return container_plan(&a, &container, &plan, err);
+}
+
+int job_check(const struct job_spec *spec, struct error *err)
+{
+	if (spec->entry_script && check_script(spec, err) < 0)
+		return -1;
+	for (size_t i = 0; i < spec->input_count; i++) {
+		cleanup_free char *what = xasprintf("input %s", spec->inputs[i].name);
+		if (check_source(what, spec->inputs[i].path, err) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < spec->bind_count; i++)
+		if (check_source("bind", spec->binds[i].source, err) < 0)
+			return -1;
+	return check_plan(spec, err);
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/job/run.h"
+
+#include "agent/job/run_document.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "base/time.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { LOCK_TRIES = 10 };
+
+static const char *const folders[] = {"user_logs", "outputs", "logs", "upper", "work"};
+
+const char *run_state_name(enum run_state state)
+{
+	static const char *const names[] = {"NotStarted", "Preparing", "Running", "Finalizing",
+		"Completed", "Failed", "Canceled"};
+	return names[state];
+}
+
+// Locked before anybody can take it for a dead one: the sweeper removes what it could lock, so a
+// file that has lost its name when we have the lock is made again.
+static int lock_run(struct run *r, struct error *err)
+{
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		char name[sizeof(".active/") + RUN_ID_MAX];
+		struct stat st;
+		snprintf(name, sizeof(name), ".active/%s", r->id);
+		cleanup_fd int fd = openat(r->runs_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0)
+			return error_set_errno(err, errno, "make runs/%s", name);
+		int rc = file_lock(fd, LOCK_EX | LOCK_NB, name, err);
+		if (rc < 0)
+			return -1;
+		if (rc == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0) {
+			r->lock_fd = steal_fd(&fd);
+			return 0;
+		}
+	}
+	return error_set(err, ERROR_SYSTEM, "the lock of run %s could not be taken", r->id);
+}
+
+static int choose_id(struct run *r, const char *experiment, struct error *err)
+{
+	unsigned random;
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return error_set_errno(err, errno, "getrandom");
+	snprintf(r->experiment, sizeof(r->experiment), "%s", experiment);
+	snprintf(r->id, sizeof(r->id), "%.120s_%lld_%08x", experiment,
+		(long long)(r->created_ms / 1000), random);
+	return 0;
+}
+
+static int make_folders(struct run *r, const char *state_dir, struct error *err)
+{
+	cleanup_free char *name = xasprintf("%s/1", r->id);
+	if (mkdirat(r->runs_fd, r->id, 0755) < 0)
+		return error_set_errno(err, errno, "make runs/%s", r->id);
+	r->fd = directory_ensure(r->runs_fd, name, 0755, err);
+	if (r->fd < 0)
+		return -1;
+	r->path = xasprintf("%s/runs/%s", state_dir, name);
+	for (size_t i = 0; i < array_size(folders); i++)
+		if (mkdirat(r->fd, folders[i], 0755) < 0)
+			return error_set_errno(err, errno, "make %s/%s", r->path, folders[i]);
+	return 0;
+}
+
+int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
+	const void *document, size_t size, struct error *err)
+{
+	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1, .created_ms = wall_ms()};
+	if (choose_id(r, experiment, err) < 0)
+		return -1;
+	r->runs_fd = directory_ensure(s->state_fd, "runs", 0755, err);
+	if (r->runs_fd < 0 || directory_make(r->runs_fd, ".active", 0700, err) < 0 ||
+		lock_run(r, err) < 0 || make_folders(r, s->state_dir, err) < 0 ||
+		file_write_atomic(r->fd, document_name, document, size, 0644, err) < 0)
+		return -1;
+	return run_document_write(r, err);
+}
+
+static void end_phase(struct run *r, int64_t now)
+{
+	if (r->phase_count && !r->phases[r->phase_count - 1].end_ms)
+		r->phases[r->phase_count - 1].end_ms = now;
+}
+
+int run_enter(struct run *r, enum run_state state, const char *phase, struct error *err)
+{
+	int64_t now = wall_ms();
+	r->state = state;
+	end_phase(r, now);
+	if (phase && r->phase_count < RUN_PHASES_MAX)
+		r->phases[r->phase_count++] = (struct run_phase){phase, now, 0};
+	if (state == RUN_RUNNING && !r->started_ms)
+		r->started_ms = now;
+	return run_document_write(r, err);
+}
+
+// upper/ and work/ hold what the job wrote outside of its folders: lost at the end, as with Azure.
+static int remove_scratch(int fd, struct error *err)
+{
+	if (directory_remove(fd, "upper", err) < 0 || directory_remove(fd, "work", err) < 0)
+		return -1;
+	return 0;
+}
+
+static void unlock(int runs_fd, const char *id)
+{
+	char name[sizeof(".active/") + NAME_MAX];
+	snprintf(name, sizeof(name), ".active/%s", id);
+	unlinkat(runs_fd, name, 0);
+}
+
+int run_end(struct run *r, enum run_state state, const struct cause *cause, struct error *err)
+{
+	int64_t now = wall_ms();
+	r->state = state;
+	r->cause = *cause;
+	r->ended_ms = now;
+	end_phase(r, now);
+	if (remove_scratch(r->fd, err) < 0 || run_document_write(r, err) < 0)
+		return -1;
+	unlock(r->runs_fd, r->id);
+	return 0;
+}
+
+void run_release(struct run *r)
+{
+	if (!r->id[0])
+		return;
+	close_fdp(&r->lock_fd);
+	close_fdp(&r->fd);
+	close_fdp(&r->runs_fd);
+	free(r->path);
+	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1};
+}
+
+// The lock file goes last, so that a sweep that is killed is done again.
+static void sweep_one(int runs_fd, int active_fd, const char *id)
+{
+	struct error err = {0};
+	cleanup_fd int lock = openat(active_fd, id, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (lock < 0 || file_lock(lock, LOCK_EX | LOCK_NB, id, &err) != 0)
+		return;
+	cleanup_free char *name = xasprintf("%s/1", id);
+	cleanup_fd int fd = directory_open(runs_fd, name, &err);
+	if (fd >= 0 && (remove_scratch(fd, &err) < 0 || run_document_interrupt(fd, &err) < 0) &&
+		err.kind != ERROR_NOT_FOUND && err.kind != ERROR_INVALID)
+		return;
+	unlinkat(active_fd, id, 0);
+}
+
+void run_sweep(struct store *s)
+{
+	int runs = openat(s->state_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int runs_fd = runs;
+	if (runs_fd < 0)
+		return;
+	int active_fd = openat(runs_fd, ".active", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *active = active_fd < 0 ? NULL : fdopendir(active_fd);
+	if (!active)
+		return;
+	for (struct dirent *e; (e = readdir(active)) != NULL;)
+		if (e->d_name[0] != '.')
+			sweep_one(runs_fd, active_fd, e->d_name);
+	closedir(active);
+}
