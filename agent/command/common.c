@@ -40,7 +40,14 @@ int command_open(struct command *c, struct error *err)
 	if (config_load(&c->config, &c->overrides, err) < 0)
 		return -1;
 	c->store = store_open(c->config.state_dir, c->config.run_dir, &c->config.store_limits, err);
-	return c->store ? 0 : -1;
+	if (!c->store)
+		return -1;
+	const char *backing = c->config.layer_backing;
+	c->store->layer_backing = streq(backing, "file")   ? LAYER_BACKING_FILE
+				  : streq(backing, "loop") ? LAYER_BACKING_LOOP
+							   : LAYER_BACKING_AUTO;
+	rootfs_sweep(c->store); // mounts of processes that were killed
+	return 0;
 }
 
 const char *layer_format_name(enum layer_format format)

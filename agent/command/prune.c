@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
 #include "base/text.h"
-#include "oci/runtime/rootfs.h"
 
 #include <stdio.h>
 
@@ -57,7 +56,6 @@ int command_prune(struct command *c, int argc, char **argv, struct error *err)
 	}
 	if (command_open(c, err) < 0)
 		return -1;
-	rootfs_sweep(c->store);
 	struct store_prune_report r;
 	if (store_prune(c->store, &o, &r, err) < 0)
 		return -1;
