@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 
 // Below this, news of more bytes wait for company: each costs two system calls and a switch.
-enum { FEED_STEP = 128 * 1024, LINGER_MS = 2000 };
+enum { FEED_STEP = 128 * 1024, LINGER_MS = 500 };
 
 struct layer_worker {
 	struct loop *loop;

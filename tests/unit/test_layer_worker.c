@@ -282,7 +282,7 @@ static void put_tar_entry(
 	char header[512] = {0};
 	snprintf(header, 100, "%s", name);
 	memcpy(header + 100,
-		"0000644\0"
+		"0000755\0"
 		"0000000\0"
 		"0000000\0",
 		24);
