@@ -25,6 +25,8 @@ static int on_begin(void *data, const struct response *r, struct error *err)
 {
 	struct document *d = data;
 	buffer_clear(&d->body);
+	if (r->status != 200)
+		return error_set(err, ERROR_INVALID, "unexpected answer %d", r->status);
 	if (d->kind != DOCUMENT_MANIFEST_HEAD && r->has_length && r->length > d->limit)
 		return too_large(d, err);
 	return 0;

@@ -264,7 +264,7 @@ static int on_begin(void *data, const struct response *r, struct error *err)
 		return 0;
 	}
 	if (r->status != 200)
-		return error_set(err, ERROR_UNAVAILABLE, "blob %s: unexpected answer %d",
+		return error_set(err, ERROR_INVALID, "blob %s: unexpected answer %d",
 			b->digest.text, r->status);
 	if (r->has_length && r->length != b->part.size)
 		return wrong_size(b, r->length, err);
