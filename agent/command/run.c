@@ -125,7 +125,12 @@ static int spec_of_command(struct command *c, struct request *q, char **rest, in
 {
 	s->experiment = "run";
 	s->image = q->image;
-	s->command = count ? (const char *const *)rest : NULL;
+	if (count) { // `rest` is not ended by NULL
+		const char **command = arena_array(&s->arena, const char *, (size_t)count + 1);
+		for (int i = 0; i < count; i++)
+			command[i] = rest[i];
+		s->command = command;
+	}
 	s->working_directory = q->workdir;
 	s->user = q->user;
 	if (q->shm_size && (!parse_size(q->shm_size, &s->shm_size) || !s->shm_size))

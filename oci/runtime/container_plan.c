@@ -103,7 +103,10 @@ static int add_binds(
 {
 	for (size_t i = 0; i < spec->bind_count; i++) {
 		const struct container_bind *b = &spec->binds[i];
-		if (check_path("mount of", b->source, err) < 0 || check_target(b->target, err) < 0)
+		if (b->source[0] != '/')
+			return error_set(err, ERROR_INVALID,
+				"mount of %s: must be an absolute path", b->source);
+		if (check_target(b->target, err) < 0)
 			return -1;
 		plan->steps[plan->count++] = (struct container_step){
 			.kind = STEP_BIND,
