@@ -89,6 +89,13 @@ void store_free(struct store *s)
 {
 	if (!s)
 		return;
+	if (s->documents_lock_fd >= 0) {
+		// A pull that came to nothing: its documents go, unless an image names them.
+		struct error ignored;
+		close_fdp(&s->documents_lock_fd);
+		s->documents_lock_fd = -1;
+		store_documents_prune(s, &ignored);
+	}
 	const int fds[] = {s->state_fd, s->layers_fd, s->blobs_fd, s->images_fd, s->parts_fd,
 		s->tmp_fd, s->run_fd, s->documents_lock_fd};
 	for (size_t i = 0; i < array_size(fds); i++)
