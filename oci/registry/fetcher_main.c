@@ -11,6 +11,7 @@
 #include "oci/registry/protocol.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -215,6 +216,7 @@ int fetcher_main(void)
 {
 	struct server s = {0};
 	struct error err = {0};
+	signal(SIGPIPE, SIG_IGN); // older TLS code of libcurl writes without MSG_NOSIGNAL
 	int status = start(&s, &err) < 0 || serve(&s, &err) < 0 ? 1 : 0;
 	if (status) {
 		// Id 0: of no request, why there will be no answers.
