@@ -81,12 +81,12 @@ static ssize_t prime(struct tar_reader *t, const void **block)
 {
 	unsigned sum = 0;
 	char *h = t->first_header;
-	h[0] = h[157] = 'x';		// name, target
-	memcpy(h + 100, "0000777", 8);	// mode
-	memcpy(h + 148, "        ", 8); // checksum
-	h[156] = '2';			// type
-	memcpy(h + 257, "ustar", 6);	// magic
-	memcpy(h + 263, "00", 2);	// version
+	h[0] = h[157] = 'x';	       // name, target
+	memcpy(h + 100, "0000777", 8); // mode
+	memset(h + 148, ' ', 8);       // checksum
+	h[156] = '2';		       // type
+	memcpy(h + 257, "ustar", 6);   // magic
+	h[263] = h[264] = '0';	       // version
 	for (size_t i = 0; i < HEADER_SIZE; i++)
 		sum += (uint8_t)h[i];
 	snprintf(h + 148, 8, "%06o", sum);
@@ -373,7 +373,7 @@ static int read_header(struct tar_reader *t, struct archive_entry **a, struct er
 
 static int read_entries(struct tar_reader *t, struct error *err)
 {
-	struct archive_entry *a;
+	struct archive_entry *a = NULL;
 	int r;
 	while ((r = read_header(t, &a, err)) > 0) {
 		if (t->entries == t->limits->entries)
