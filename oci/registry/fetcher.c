@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The coordinator's side: requests become commands to the fetcher process, its replies become
-// callbacks. A reply is checked before it is believed: the process at the other end reads what
-// strangers send.
+// callbacks.
 #include "oci/registry/fetcher.h"
 
 #include "base/file.h"
 #include "base/message.h"
 #include "base/process.h"
 #include "base/text.h"
-#include "oci/registry/protocol.h"
+#include "oci/registry/link.h"
 #include "oci/registry/settings.h"
 
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -188,17 +186,6 @@ static void submit(struct fetcher *f)
 		loop_timer_set(f->soon, 0);
 }
 
-static void copy_error(struct error *to, const struct error *from)
-{
-	char text[sizeof(from->text)];
-	memcpy(text, from->text, sizeof(text));
-	text[sizeof(text) - 1] = '\0';
-	enum error_kind kind =
-		from->kind > ERROR_NONE && from->kind <= ERROR_SYSTEM ? from->kind : ERROR_SYSTEM;
-	error_set(to, kind, "%s", text);
-	to->sys = from->sys;
-}
-
 // The body comes as a file of the fetcher's making: a regular one, or reading might never end.
 static int read_body(const struct order *o, int fd, struct buffer *body, struct error *err)
 {
@@ -224,21 +211,16 @@ static void finish_document(struct order *o, const struct fetcher_reply *r, int 
 {
 	cleanup_buffer struct buffer body = {0};
 	struct oci_digest digest = {0};
-	struct error err = {0};
-	char media_type[sizeof(r->media_type)];
-	memcpy(media_type, r->media_type, sizeof(media_type));
-	media_type[sizeof(media_type) - 1] = '\0';
+	struct error err = {0}, ignored;
 	if (o->command.verb == FETCHER_MANIFEST_HEAD) {
-		if (memchr(r->digest.text, '\0', sizeof(r->digest.text)) && *r->digest.text)
-			oci_digest_parse(r->digest.text, &digest, &err);
-		o->document(o->data, NULL, &digest, media_type, NULL);
-	} else if (fd < 0 || check_document(o, fd, &body, &digest, &err) < 0) {
-		if (fd < 0)
-			error_set(&err, ERROR_SYSTEM, "the fetcher sent no document");
+		if (oci_digest_parse(r->digest.text, &digest, &ignored) < 0)
+			digest = (struct oci_digest){0};
+		o->document(o->data, NULL, &digest, r->media_type, NULL);
+	} else if (check_document(o, fd, &body, &digest, &err) < 0) {
 		o->document(o->data, NULL, &digest, "", &err);
 	} else {
-		buffer_append(&body, "", 0);
-		o->document(o->data, &body, &digest, media_type, NULL);
+		buffer_append(&body, "", 0); // a string also when there was nothing to read
+		o->document(o->data, &body, &digest, r->media_type, NULL);
 	}
 	order_free(o);
 }
@@ -246,12 +228,10 @@ static void finish_document(struct order *o, const struct fetcher_reply *r, int 
 static void on_done(struct fetcher *f, const struct fetcher_reply *r, int fd)
 {
 	struct order *o = take_order(f, r->id);
-	struct error err = {0};
 	if (!o)
 		return;
 	if (r->error.kind != ERROR_NONE) {
-		copy_error(&err, &r->error);
-		fail_order(o, &err);
+		fail_order(o, &r->error);
 	} else if (o->document) {
 		finish_document(o, r, fd);
 	} else {
@@ -268,19 +248,8 @@ static void on_event(struct fetcher *f, const struct fetcher_reply *r)
 		return;
 	if (r->verb == FETCHER_PROGRESS && o->blob.progress && r->contiguous <= o->command.size)
 		o->blob.progress(o->data, r->contiguous, r->fetched);
-	struct error line;
-	if (r->verb == FETCHER_NOTICE && o->blob.notice) {
-		copy_error(&line, &r->error);
-		o->blob.notice(o->data, line.text);
-	}
-}
-
-static bool reply_complete(const struct fetcher_reply *r, ssize_t size)
-{
-	size_t needed = sizeof(*r);
-	if (size >= (ssize_t)sizeof(r->verb) && r->verb == FETCHER_PROGRESS)
-		needed = offsetof(struct fetcher_reply, error);
-	return size == (ssize_t)needed;
+	if (r->verb == FETCHER_NOTICE && o->blob.notice)
+		o->blob.notice(o->data, r->error.text);
 }
 
 // True if there was a reply, and more may follow.
@@ -289,22 +258,18 @@ static bool take_reply(struct fetcher *f)
 	struct fetcher_reply r;
 	struct error err = {0};
 	cleanup_fd int fd = -1;
-	ssize_t n = message_receive(f->socket, &r, sizeof(r), &fd, 1, true, &err);
-	if (n == -2)
+	int got = fetcher_link_receive(f->socket, &r, &fd, &err);
+	if (got == -2)
 		return false;
-	if (n == 0) {
+	if (got == 0)
 		die_of_exit(f);
-		return false;
-	}
-	if (n > 0 && !reply_complete(&r, n))
-		error_set(&err, ERROR_SYSTEM, "the fetcher sent something unreadable");
-	if (n < 0 || err.kind != ERROR_NONE) {
+	if (got < 0)
 		die(f, &err);
+	if (got <= 0)
 		return false;
-	}
 	f->received = r.received;
 	if (r.verb == FETCHER_DONE && r.id == 0)
-		copy_error(&f->dead, &r.error); // the socket's end follows
+		f->dead = r.error; // the socket's end follows
 	else if (r.verb == FETCHER_DONE)
 		on_done(f, &r, fd);
 	else
@@ -324,44 +289,10 @@ static void on_readable(void *data, uint32_t events)
 	leave(f);
 }
 
-static int send_settings(struct fetcher *f, const struct registry_settings *s, struct error *err)
-{
-	cleanup_buffer struct buffer text = {0};
-	registry_settings_write(s, &text);
-	cleanup_fd int fd = memfd_create("settings", MFD_CLOEXEC);
-	if (fd < 0)
-		return error_set_errno(err, errno, "memfd_create");
-	if (write_all(fd, text.data, text.size, "settings", err) < 0)
-		return -1;
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return error_set_errno(err, errno, "rewind the settings");
-	struct fetcher_command c = {.verb = FETCHER_CONFIGURE};
-	return message_send(f->socket, &c, sizeof(c), &fd, 1, err);
-}
-
-static int start_process(struct fetcher *f, struct error *err)
-{
-	int pair[2];
-	if (message_pair(pair, err) < 0)
-		return -1;
-	f->socket = pair[0];
-	cleanup_fd int theirs = pair[1];
-	// No environment: proxies come with the settings, and nothing else is to have a say.
-	return process_start(
-		&(struct process_options){
-			.argv = (const char *const[]){"stoker", "fetcher", NULL},
-			.envp = (const char *const[]){NULL},
-			.fds = &(struct process_fd){theirs, FETCHER_SOCKET},
-			.fd_count = 1,
-			.keep_stderr = true,
-			.die_with_parent = true,
-		},
-		&f->process, err);
-}
-
 static int start(struct fetcher *f, const struct registry_settings *s, struct error *err)
 {
-	if (start_process(f, err) < 0 || send_settings(f, s, err) < 0)
+	f->socket = fetcher_link_open(s, &f->process, err);
+	if (f->socket < 0)
 		return -1;
 	f->readable = loop_add_fd(f->loop, f->socket, EPOLLIN, on_readable, f, err);
 	f->soon = f->readable ? loop_add_timer(f->loop, -1, on_soon, f, err) : NULL;

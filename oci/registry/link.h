@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator's end of the wire to a fetcher process (oci/registry/protocol.h): starting it,
+// and checking what it says before it is believed, since it reads what strangers send.
+#pragma once
+
+#include "base/process.h"
+#include "oci/registry/protocol.h"
+#include "oci/registry/settings.h"
+
+// Start the process and send it the settings. Returns the socket, which the caller owns.
+int fetcher_link_open(const struct registry_settings *s, struct process *p, struct error *err);
+
+// One reply: complete, its texts ended and of one line, its error of a known kind. Returns 1; 0
+// when the process has closed its end; -1 on an error; -2 when nothing is there. *fd is -1 or the
+// caller's.
+int fetcher_link_receive(int socket, struct fetcher_reply *r, int *fd, struct error *err);
