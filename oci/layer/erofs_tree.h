@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The tree of names that the EROFS writer keeps in memory while the archive passes: 32 bytes and
-// the name per entry, 80 bytes more per directory. Everything else about a file is already in the
+// the name per entry, 72 bytes more per directory. Everything else about a file is already in the
 // image. Names are found through one hash table over (directory, name), keyed per process against
 // names made to collide.
 #pragma once
