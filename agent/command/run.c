@@ -230,7 +230,6 @@ static int execute(struct command *c, const struct request *q, const struct job_
 		command_layer_format(c, NULL, &o.format, err) < 0 ||
 		command_pull_image(c, &o, &pulled, &layers, err) < 0)
 		return -1;
-	store_image_touch(c->store, &q->reference);
 	run->image = pulled.image;
 	const struct job job = {
 		.spec = s,

@@ -152,8 +152,7 @@ static void sweep_one(int runs_fd, int active_fd, const char *id)
 		return;
 	cleanup_free char *name = xasprintf("%s/1", id);
 	cleanup_fd int fd = directory_open(runs_fd, name, &err);
-	if (fd >= 0 && (remove_scratch(fd, &err) < 0 || run_document_interrupt(fd, &err) < 0) &&
-		err.kind != ERROR_NOT_FOUND && err.kind != ERROR_INVALID)
+	if (fd >= 0 && (remove_scratch(fd, &err) < 0 || run_document_interrupt(fd, &err) < 0))
 		return;
 	unlinkat(active_fd, id, 0);
 }

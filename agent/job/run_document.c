@@ -6,6 +6,9 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 enum { DOCUMENT_BYTES_MAX = 1024 * 1024 };
 
 static void write_time(struct json_writer *w, const char *key, int64_t ms)
@@ -65,12 +68,37 @@ static void write_phases(struct json_writer *w, const struct run *r)
 	json_write_close_array(w);
 }
 
-static int save(int dirfd, struct json_writer *w, struct error *err)
+// By rename, so a reader sees one state or the next, but without fsync: after a power cut the run
+// has ended anyway, and run_document_interrupt() writes that. A start would else wait for the disk
+// five times.
+static int save_quickly(int dirfd, const struct buffer *b, struct error *err)
+{
+	cleanup_fd int fd = openat(dirfd, ".run.json.tmp",
+		O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return error_set_errno(err, errno, "make run.json");
+	if (write_all(fd, b->data, b->size, "run.json", err) < 0)
+		return -1;
+	if (renameat(dirfd, ".run.json.tmp", dirfd, "run.json") < 0)
+		return error_set_errno(err, errno, "rename run.json");
+	return 0;
+}
+
+static int save(int dirfd, struct json_writer *w, bool durable, struct error *err)
 {
 	cleanup_buffer struct buffer b = {0};
 	if (json_writer_finish(w, &b, err) < 0)
 		return error_context(err, "run.json");
+	if (!durable)
+		return save_quickly(dirfd, &b, err);
 	return file_write_atomic(dirfd, "run.json", b.data, b.size, 0644, err);
+}
+
+static bool is_end(const char *state)
+{
+	return streq(state, run_state_name(RUN_COMPLETED)) ||
+	       streq(state, run_state_name(RUN_FAILED)) ||
+	       streq(state, run_state_name(RUN_CANCELED));
 }
 
 int run_document_write(const struct run *r, struct error *err)
@@ -88,17 +116,10 @@ int run_document_write(const struct run *r, struct error *err)
 	write_image(w, &r->image);
 	write_phases(w, r);
 	json_write_close_object(w);
-	return save(r->fd, w, err);
+	return save(r->fd, w, is_end(run_state_name(r->state)), err);
 }
 
-static bool is_end(const char *state)
-{
-	return streq(state, run_state_name(RUN_COMPLETED)) ||
-	       streq(state, run_state_name(RUN_FAILED)) ||
-	       streq(state, run_state_name(RUN_CANCELED));
-}
-
-int run_document_interrupt(int dirfd, struct error *err)
+static void write_interrupted(struct json_writer *w, const struct json *tree)
 {
 	static const struct cause cause = {
 		.class = CAUSE_INFRASTRUCTURE,
@@ -106,32 +127,39 @@ int run_document_interrupt(int dirfd, struct error *err)
 		.message = "the process that ran the job was killed, or the node restarted",
 		.exit_code = -1,
 	};
-	cleanup_arena struct arena a = {0};
-	cleanup_buffer struct buffer b = {0};
-	if (file_read(dirfd, "run.json", DOCUMENT_BYTES_MAX, &b, err) < 0)
-		return -1;
-	const struct json *tree = json_parse(&a, b.data, b.size, "run.json", NULL, err);
-	if (!tree)
-		return -1;
-	const char *state = json_get_string(tree, "state");
-	if (!state)
-		return error_set(err, ERROR_INVALID, "run.json: no state");
-	if (is_end(state))
-		return 0;
-	cleanup_json_writer struct json_writer *w = json_writer_new(true);
 	json_write_open_object(w);
 	json_object_each (member, tree) {
-		if (streq(member->key, "state")) {
-			json_write_member(w, "state", run_state_name(RUN_FAILED));
-		} else if (streq(member->key, "cause")) {
-			write_cause(w, &cause);
-		} else if (streq(member->key, "ended")) {
-			write_time(w, "ended", wall_ms());
-		} else {
-			json_write_key(w, member->key);
-			json_write_tree(w, &member->value);
-		}
+		if (streq(member->key, "state") || streq(member->key, "cause") ||
+			streq(member->key, "ended"))
+			continue;
+		json_write_key(w, member->key);
+		json_write_tree(w, &member->value);
 	}
+	json_write_member(w, "state", run_state_name(RUN_FAILED));
+	write_cause(w, &cause);
+	write_time(w, "ended", wall_ms());
 	json_write_close_object(w);
-	return save(dirfd, w, err);
+}
+
+int run_document_interrupt(int dirfd, struct error *err)
+{
+	static const struct json nothing = {.type = JSON_OBJECT};
+	cleanup_arena struct arena a = {0};
+	cleanup_buffer struct buffer b = {0};
+	if (file_read(dirfd, "run.json", DOCUMENT_BYTES_MAX, &b, err) < 0 &&
+		err->kind != ERROR_NOT_FOUND)
+		return -1;
+	// A power cut may have left less than a document.
+	const struct json *tree =
+		json_parse(&a, b.data ? b.data : "", b.size, "run.json", NULL, err);
+	if (!tree || tree->type != JSON_OBJECT)
+		tree = &nothing;
+	error_clear(err);
+	const char *state = json_get_string(tree, "state");
+	if (state && is_end(state))
+		return 0;
+	cleanup_json_writer struct json_writer *w = json_writer_new(true);
+	write_interrupted(w, tree);
+	unlinkat(dirfd, ".run.json.tmp", 0);
+	return save(dirfd, w, true, err);
 }

@@ -180,8 +180,8 @@ static int refuse_kernel_files(int target, const char *name, struct error *err)
 	if (fstatfs(target, &fs) < 0)
 		return error_set_errno(err, errno, "statfs %s", name);
 	if (fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC)
-		return error_set(err, ERROR_INVALID,
-			"mount at %s: the image makes this a link to /proc or /sys", name);
+		return error_set(
+			err, ERROR_INVALID, "mount at %s: this leads into /proc or /sys", name);
 	return 0;
 }
 

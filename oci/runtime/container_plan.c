@@ -84,12 +84,26 @@ static bool is_below(const char *path, const char *folder)
 	return strncmp(path, folder, n) == 0 && (!path[n] || path[n] == '/');
 }
 
+// Nothing but "/" and "." as components.
+static bool is_root(const char *path)
+{
+	for (;;) {
+		path += strspn(path, "/");
+		size_t n = strcspn(path, "/");
+		if (n == 0)
+			return true;
+		if (n > 1 || *path != '.')
+			return false;
+		path += n;
+	}
+}
+
 static int check_target(const char *target, struct error *err)
 {
 	if (check_path("mount at", target, err) < 0)
 		return -1;
 	const char *rest = target + strspn(target, "/") - 1;
-	if (!target[strspn(target, "/.")])
+	if (is_root(target))
 		return error_set(err, ERROR_INVALID,
 			"mount at %s: the whole root cannot be replaced", target);
 	if (is_below(rest, "/proc") || is_below(rest, "/sys"))

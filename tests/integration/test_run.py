@@ -216,7 +216,8 @@ def test_sandbox(command):
     )
     for path in ("/proc/1/exe", "/proc/1/root", "/proc/1/fd/3"):
         assert command("readlink", path, check=False).returncode != 0
-    assert command("cat", "/proc/1/maps", "/proc/1/environ", check=False).stdout == ""
+    result = command("cat", "/proc/1/maps", "/proc/1/environ", check=False)
+    assert result.stdout.count("Permission denied") == 2, result.stdout
     assert command("sh", "-c", "echo x > /proc/sys/kernel/hostname", check=False).returncode != 0
     assert command("mount", "-t", "tmpfs", "x", "/tmp", check=False).returncode != 0
     assert command("wc", "-c", "/proc/kcore", "/proc/keys", check=False).stdout.startswith("0 ")
@@ -370,7 +371,7 @@ def test_job(stoker, busybox, tmp):
 pwd
 echo "args: $*"
 cat "$AZURE_ML_INPUT_training/data.txt"
-echo x > "$AZURE_ML_INPUT_training/data.txt" 2>/dev/null || echo read-only
+(echo x > "$AZURE_ML_INPUT_training/data.txt") 2>/dev/null || echo read-only
 echo result > outputs/model.txt
 echo line > logs/metrics.txt
 echo scratch > here.txt

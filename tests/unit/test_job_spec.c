@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/job/spec.h"
+
+#include "base/text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static int parse(struct job_spec *s, const char *text, struct error *err)
+{
+	return job_spec_parse(s, text, strlen(text), "job.yaml", err);
+}
+
+static void decodes_all_keys(void **state)
+{
+	static const char text[] = "experiment: digits-1\n"
+				   "source_directory: src\n"
+				   "entry_script: train.py\n"
+				   "custom_docker_image: python:3.12\n"
+				   "environment_variables:\n"
+				   "  A: text\n"
+				   "  B: 3.10\n"
+				   "  C: true\n"
+				   "  D:\n"
+				   "inputs:\n"
+				   "- {name: data, kind: bind, path: ../data}\n"
+				   "- name: _more2\n"
+				   "  kind: bind\n"
+				   "  path: /abs\n"
+				   "  target: /mnt/x\n"
+				   "  read_only: false\n"
+				   "shm_size: 2g\n";
+	cleanup_job_spec struct job_spec s = {0};
+	struct error err = {0};
+
+	(void)state;
+	if (parse(&s, text, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(s.experiment, "digits-1");
+	assert_string_equal(s.source_directory, "src");
+	assert_string_equal(s.entry_script, "train.py");
+	assert_string_equal(s.image, "python:3.12");
+	assert_int_equal(s.variables.count, 4);
+	assert_string_equal(s.variables.items[0].key, "A");
+	assert_string_equal(s.variables.items[0].value, "text");
+	assert_string_equal(s.variables.items[1].value, "3.10");
+	assert_string_equal(s.variables.items[2].value, "true");
+	assert_string_equal(s.variables.items[3].value, "");
+	assert_int_equal(s.input_count, 2);
+	assert_string_equal(s.inputs[0].target, "/stoker/inputs/data");
+	assert_true(s.inputs[0].read_only);
+	assert_string_equal(s.inputs[1].name, "_more2");
+	assert_string_equal(s.inputs[1].target, "/mnt/x");
+	assert_false(s.inputs[1].read_only);
+	assert_int_equal(s.shm_size, 2ULL << 30);
+}
+
+static void has_defaults(void **state)
+{
+	cleanup_job_spec struct job_spec s = {0};
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(parse(&s, "{\"entry_script\": \"a.py\"}", &err), 0);
+	assert_string_equal(s.experiment, "run");
+	assert_string_equal(s.source_directory, ".");
+	assert_null(s.image);
+	assert_int_equal(s.arguments.count + s.variables.count + s.input_count + s.shm_size, 0);
+}
+
+static void flattens_arguments(void **state)
+{
+	static const struct {
+		const char *params, *expected, *why;
+	} cases[] = {
+		{"{}", "", "nothing"},
+		{"{--a: 1, --b: x}", "[--a][1][--b][x]", "in order"},
+		{"{--b: x, --a: 1}", "[--b][x][--a][1]", "in order, the other way"},
+		{"{--flag: \"\"}", "[--flag]", "an empty value is a bare flag"},
+		{"{--flag: }", "[--flag]", "so is none"},
+		{"{\"\": x}", "[x]", "an empty key goes"},
+		{"{\"\": \"\"}", "", "both go"},
+		{"{--f: 3.10}", "[--f][3.10]", "a number as written"},
+		{"{--f: 1e-3}", "[--f][1e-3]", "with an exponent"},
+		{"{--f: -0.50}", "[--f][-0.50]", "with a sign"},
+		{"{\"\xC3\xA4\": 1.50, --f: 2.50}", "[\xC3\xA4][1.50][--f][2.50]",
+			"positions count characters"},
+		{"{--i: -12, --t: true, --n: False}", "[--i][-12][--t][true][--n][False]",
+			"integers and booleans"},
+		{"[a, \"\", 1.0, \"b c\"]", "[a][][1.0][b c]", "a list is taken as it is"},
+		{"[]", "", "an empty list"},
+		{"null", "", "none given"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_size(cases); i++) {
+		cleanup_job_spec struct job_spec s = {0};
+		cleanup_free char *text =
+			xasprintf("entry_script: a.py\nscript_params: %s\n", cases[i].params);
+		cleanup_buffer struct buffer got = {0};
+		struct error err = {0};
+		if (parse(&s, text, &err) < 0)
+			fail_msg("%s: %s", cases[i].why, err.text);
+		buffer_puts(&got, "");
+		for (size_t k = 0; k < s.arguments.count; k++)
+			buffer_printf(&got, "[%s]", s.arguments.items[k]);
+		if (!streq(got.data, cases[i].expected))
+			fail_msg("%s: %s", cases[i].why, got.data);
+	}
+}
+
+static void refuses(void **state)
+{
+	static const struct {
+		const char *text, *expected;
+	} cases[] = {
+		{"", "job.yaml"},
+		{"[]", "must be an object"},
+		{"{}", "key \"entry_script\" is missing"},
+		{"entry_script: a\nentry_scrpt: b\n", "job.yaml:2:1: unknown key \"entry_scrpt\", "
+						      "did you mean \"entry_script\"?"},
+		{"entry_script: a\nentry_script: b\n", "job.yaml:2:1:"},
+		{"entry_script: a\nnode_count: 2\n",
+			"job.yaml:2:13: node_count: not supported by this version"},
+		{"entry_script: a\nconda_packages: [x]\n",
+			"conda_packages: not supported by this version"},
+		{"entry_script: a\nsecrets: {}\n", "secrets: not supported by this version"},
+		{"entry_script: /a\n", "job.yaml:1:15: entry_script: must be a path relative"},
+		{"entry_script: ''\n", "entry_script: must not be empty"},
+		{"entry_script: 3\n", "entry_script: must be a string; put it in quotes"},
+		{"entry_script: a\nexperiment: -x\n", "experiment: must be letters, digits"},
+		{"entry_script: a\nexperiment: a/b\n", "experiment: must be letters, digits"},
+		{"entry_script: a\nscript_params: x\n", "job.yaml:2:16: script_params: must be a "
+							"mapping (--name: value) or a list"},
+		{"entry_script: a\nscript_params: {--a: [1]}\n",
+			"must be a string, a number or a boolean"},
+		{"entry_script: a\nscript_params:\n  --x: 1\n  --a: {b: 1}\n", "job.yaml:4:8:"},
+		{"entry_script: a\nscript_params: [[1]]\n", "script_params[0]: must be a string"},
+		{"entry_script: a\nenvironment_variables: [A=1]\n", "must be a mapping"},
+		{"entry_script: a\nenvironment_variables: {A=B: 1}\n",
+			"neither empty nor has a '='"},
+		{"entry_script: a\nenvironment_variables: {'': 1}\n",
+			"neither empty nor has a '='"},
+		{"entry_script: a\ninputs: {}\n", "inputs: must be an array"},
+		{"entry_script: a\ninputs: [{}]\n", "inputs[0]: key \"name\" is missing"},
+		{"entry_script: a\ninputs: [{name: 1a, kind: bind, path: x}]\n",
+			"inputs[0].name: must be letters, digits and '_'"},
+		{"entry_script: a\ninputs: [{name: a, kind: http, path: x}]\n",
+			"inputs[0].kind: must be bind; other kinds are not supported"},
+		{"entry_script: a\ninputs: [{name: a, kind: bind, path: x, target: rel}]\n",
+			"inputs[0].target: must be an absolute path"},
+		{"entry_script: a\ninputs: [{name: a, kind: bind, path: x, mode: y}]\n",
+			"unknown key \"mode\""},
+		{"entry_script: a\ninputs:\n- {name: a, kind: bind, path: x}\n"
+		 "- {name: a, kind: bind, path: y}\n",
+			"job.yaml:4:3: inputs: there are two inputs with the name a"},
+		{"entry_script: a\nshm_size: 0\n", "shm_size: must be a size over 0"},
+		{"entry_script: a\nshm_size: 1.5g\n", "shm_size: must be a size over 0"},
+		{"entry_script: a\nshm_size: -1\n", "shm_size: must be a size over 0"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_size(cases); i++) {
+		cleanup_job_spec struct job_spec s = {0};
+		struct error err = {0};
+		if (parse(&s, cases[i].text, &err) == 0)
+			fail_msg("accepted %s", cases[i].text);
+		assert_int_equal(err.kind, ERROR_INVALID);
+		if (!strstr(err.text, cases[i].expected))
+			fail_msg("%s: %s", cases[i].text, err.text);
+	}
+}
+
+static void has_limits(void **state)
+{
+	cleanup_buffer struct buffer b = {0};
+	cleanup_job_spec struct job_spec many = {0}, large = {0};
+	struct error err = {0};
+
+	(void)state;
+	buffer_puts(&b, "entry_script: a\nscript_params:\n");
+	for (int i = 0; i <= JOB_ARGUMENTS_MAX; i++)
+		buffer_puts(&b, "- x\n");
+	assert_int_equal(parse(&many, b.data, &err), -1);
+	assert_int_equal(err.kind, ERROR_LIMIT);
+	assert_non_null(strstr(err.text, "4097 entries, at most 4096"));
+
+	buffer_clear(&b);
+	buffer_puts(&b, "entry_script: a\nscript_params: [");
+	for (int i = 0; i <= JOB_ARGUMENT_BYTES_MAX; i++)
+		buffer_putc(&b, 'x');
+	buffer_puts(&b, "]\n");
+	assert_int_equal(parse(&large, b.data, &err), -1);
+	assert_int_equal(err.kind, ERROR_LIMIT);
+	assert_non_null(strstr(err.text, "longer than 131071 bytes"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(decodes_all_keys),
+		cmocka_unit_test(has_defaults),
+		cmocka_unit_test(flattens_arguments),
+		cmocka_unit_test(refuses),
+		cmocka_unit_test(has_limits),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
