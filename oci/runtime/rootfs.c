@@ -42,13 +42,25 @@ static int layer_use(struct store *s, const struct store_layer *layer, struct ro
 	return 0;
 }
 
+// An image may hold one layer twice, and overlayfs refuses one folder twice. The upper one stands
+// for both: whatever the lower one would show, the upper one shows above it.
+static bool stands_again_above(const struct store_layers *layers, size_t i)
+{
+	for (size_t j = i + 1; j < layers->count; j++)
+		if (oci_digest_equal(&layers->items[i].diff_id, &layers->items[j].diff_id))
+			return true;
+	return false;
+}
+
 struct rootfs_layers *rootfs_layers_acquire(
 	struct store *s, const struct store_layers *layers, struct error *err)
 {
 	struct rootfs_layers *l = xcalloc(1, sizeof(*l) + layers->count * sizeof(l->items[0]));
 	l->store = s;
 	for (size_t i = 0; i < layers->count; i++) {
-		if (layer_use(s, &layers->items[i], &l->items[i], err) < 0) {
+		if (stands_again_above(layers, i))
+			continue;
+		if (layer_use(s, &layers->items[i], &l->items[l->count], err) < 0) {
 			rootfs_layers_release(l);
 			return NULL;
 		}

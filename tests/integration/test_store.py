@@ -171,6 +171,19 @@ def test_one_layer_with_whiteouts(stoker, registry, image_builder):
         assert os.listdir(root / "d") == ["x"]
 
 
+@pytest.mark.parametrize("form", ["erofs", "directory"])
+def test_layer_that_stands_twice(stoker, registry, layout, form):
+    """Builders repeat layers, empty ones above all; overlayfs refuses to take one folder twice."""
+    again = layout.layer(Tar().file("x", "x").file("again", "again"))
+    other = layout.layer(Tar().whiteout("x").file("again", "hidden").file("y", "y"))
+    layout.image([again, other, again])
+    reference = registry.push(layout, "store/layer-twice")
+    stoker.pull(reference, "--layer-format", form)
+    with stoker.mounted(reference) as root:
+        assert sorted(os.listdir(root)) == ["again", "x", "y"]
+        assert (root / "again").read_text() == "again"
+
+
 def test_damaged_layer(stoker, two_images):
     stoker.pull(two_images["a"], "--layer-format", "erofs")
     for layer in stoker.layers():
@@ -244,7 +257,12 @@ def test_disk_too_small(stoker, registry, image_builder):
     stoker.configure(store={"keep_free": "1m"})
     with disk(stoker, size=24 * MIB):
         registry.forget()
-        needles = ["needs 101 MB", "free in", "1.05 MB are kept free", "nothing here can be evicted"]
+        needles = [
+            "needs 101 MB",
+            "free in",
+            "1.05 MB are kept free",
+            "nothing here can be evicted",
+        ]
         stoker.fails("pull", reference, needles=needles)
         stoker.assert_store_empty()
     assert registry.blob_bytes() < MIB
