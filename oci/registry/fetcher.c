@@ -168,8 +168,7 @@ static struct order *add_order(
 	struct order *o = xcalloc(1, sizeof(*o));
 	o->command.verb = verb;
 	o->command.id = ++f->last_id;
-	size_t n = strnlen(target, sizeof(o->command.target) - 1);
-	memcpy(o->command.target, target, n);
+	snprintf(o->command.target, sizeof(o->command.target), "%s", target);
 	o->fds[0] = o->fds[1] = -1;
 	o->data = data;
 	struct order **link = &f->orders;
