@@ -30,12 +30,16 @@ static void mount_names(const char *hex, char point[MOUNT_NAME_SIZE], char lock[
 	snprintf(lock, MOUNT_NAME_SIZE, "layers/%.64s.lock", hex);
 }
 
-// The run directory itself is writable, hence no EROFS: what is EROFS here is a layer.
-static bool is_mounted(struct store *s, const char *point)
+// 1, 0, or -1: not to be known, which must not be taken for "not mounted" (it would be mounted
+// again and again). By path, so that running out of descriptors is no such case. The run directory
+// itself is writable, hence no EROFS: what is EROFS here is a layer.
+static int is_mounted(struct store *s, const char *point, struct error *err)
 {
 	struct statfs fs;
-	cleanup_fd int fd = openat(s->run_fd, point, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return fd >= 0 && fstatfs(fd, &fs) == 0 && (unsigned long)fs.f_type == EROFS_SUPER_MAGIC_V1;
+	cleanup_free char *path = path_join(s->run_dir, point);
+	if (statfs(path, &fs) == 0)
+		return (unsigned long)fs.f_type == EROFS_SUPER_MAGIC_V1;
+	return errno == ENOENT ? 0 : error_set_errno(err, errno, "look at %s", path);
 }
 
 static int mount_failed(const struct store_layer *layer, int sys, struct error *err)
@@ -88,9 +92,10 @@ static int mount_layer(
 static void unmount_point(struct store *s, const char *point)
 {
 	cleanup_free char *target = path_join(s->run_dir, point);
+	struct error ignored;
 	// More than once only where a killed process and its successor disagreed about the mount
 	// table (another mount namespace).
-	while (is_mounted(s, point) && umount2(target, UMOUNT_NOFOLLOW) == 0)
+	while (is_mounted(s, point, &ignored) == 1 && umount2(target, UMOUNT_NOFOLLOW) == 0)
 		continue;
 	// Fails while it is mounted, which is meant: somebody's working folder is inside. The next
 	// sweep tries again.
@@ -122,8 +127,9 @@ static int mount_exclusively(struct store *s, const struct store_layer *layer, s
 	int got = store_lock_open(s->run_fd, lock, O_RDWR | O_CREAT, LOCK_EX, &fd, err);
 	if (got != STORE_LOCKED)
 		return got < 0 ? -1 : 1;
-	if (is_mounted(s, point))
-		return 0;
+	int mounted = is_mounted(s, point, err);
+	if (mounted)
+		return mounted < 0 ? -1 : 0;
 	if (mount_layer(s, layer, point, err) == 0)
 		return 0;
 	retire(s, &layer->diff_id, fd);
@@ -140,7 +146,10 @@ int layer_mount_use(
 		int got = store_lock_open(s->run_fd, lock, O_RDWR | O_CREAT, LOCK_SH, &fd, err);
 		if (got < 0)
 			return -1;
-		if (got == STORE_LOCKED && is_mounted(s, point)) {
+		int mounted = got == STORE_LOCKED ? is_mounted(s, point, err) : 0;
+		if (mounted < 0)
+			return -1;
+		if (mounted) {
 			*lock_fd = steal_fd(&fd);
 			return 0;
 		}
