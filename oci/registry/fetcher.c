@@ -12,6 +12,7 @@
 #include "oci/registry/settings.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
