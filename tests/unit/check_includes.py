@@ -70,7 +70,7 @@ def self_test(root):
     cases = [
         ("base/x.c", '#include "base/error.h"', False),
         ("oci/image/x.c", '#include "base/error.h"', False),
-        ("oci/image/x.c", '#include <yajl/yajl_parse.h>', True),
+        ("oci/image/x.c", "#include <yajl/yajl_parse.h>", True),
         ("base/x.c", '#include "oci/image/digest.h"', True),
         ("oci/image/x.c", '#include "oci/registry/config.h"', True),
         ("oci/image/x.c", '#include "digest.h"', True),
