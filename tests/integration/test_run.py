@@ -282,6 +282,17 @@ def test_program_that_is_not_there(stoker, busybox, args, needles):
     assert document["cause"]["code"] in ("ProgramNotFound", "ProgramDenied")
 
 
+def test_image_cannot_reach_descriptors_of_the_starter(stoker, image):
+    """A PATH through /proc/self/fd must not lead to a folder of the node that we hold (CVE-2024-21626)."""
+    path = ":".join(f"/proc/self/fd/{n}" for n in range(3, 64))
+    reference = image(Env=[f"PATH={path}"], Cmd=["echo", "escaped"])
+    stoker("pull", reference)
+    (stoker.state / "echo").write_bytes(pathlib.Path("/bin/busybox").read_bytes())
+    (stoker.state / "echo").chmod(0o755)
+    stoker.fails("run", "--image", reference, needles=["echo: not found in the image's PATH"])
+    (stoker.state / "echo").unlink()
+
+
 def test_formats_that_do_not_run(stoker, image):
     tar = ociimage.Tar().file("bin/odd", "\0\1\2", mode=0o755)
     tar.file("bin/lost", "#!/nowhere/sh\n", mode=0o755)
