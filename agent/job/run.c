@@ -78,7 +78,8 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1, .created_ms = wall_ms()};
 	if (choose_id(r, experiment, err) < 0)
 		return -1;
-	r->runs_fd = directory_ensure(s->state_fd, "runs", 0755, err);
+	// For nobody else: a job that is root may leave set-user-id programs and devices in there.
+	r->runs_fd = directory_ensure(s->state_fd, "runs", 0700, err);
 	if (r->runs_fd < 0 || directory_make(r->runs_fd, ".active", 0700, err) < 0 ||
 		lock_run(r, err) < 0 || make_folders(r, s->state_dir, err) < 0 ||
 		file_write_atomic(r->fd, document_name, document, size, 0644, err) < 0)

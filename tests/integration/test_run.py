@@ -282,6 +282,15 @@ def test_program_that_is_not_there(stoker, busybox, args, needles):
     assert document["cause"]["code"] in ("ProgramNotFound", "ProgramDenied")
 
 
+def test_runs_are_not_for_others(stoker, command):
+    """A job is root on the node: a set-user-id program that it leaves must not be within reach of others,
+    whatever the mode of the state directory."""
+    stoker.state.mkdir(parents=True, exist_ok=True)
+    stoker.state.chmod(0o755)
+    command("true")
+    assert (stoker.state / "runs").stat().st_mode & 0o777 == 0o700
+
+
 def test_image_cannot_reach_descriptors_of_the_starter(stoker, image):
     """A PATH through /proc/self/fd must not lead to a folder of the node that we hold (CVE-2024-21626)."""
     path = ":".join(f"/proc/self/fd/{n}" for n in range(3, 64))
