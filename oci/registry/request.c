@@ -14,7 +14,8 @@ enum {
 	AVOID_MS = 60 * 1000,
 	AUTH_TRIES_MAX = 2,
 	// Bytes after which an attempt counts as progress. A server that sends a little and hangs
-	// up, each time, must come to an end.
+	// up, each time, must come to an end. So must one that is asked for the whole each time:
+	// what it sends is no progress, however much it is.
 	PROGRESS_BYTES = 1024 * 1024,
 };
 
@@ -158,7 +159,7 @@ static void fail(struct request *r, struct error *err, bool retry)
 		attempt(r);
 		return;
 	}
-	if (r->got >= PROGRESS_BYTES)
+	if (r->ranged && r->got >= PROGRESS_BYTES)
 		r->failures = 0;
 	r->got = 0;
 	if (retry && r->failures < r->client->settings->retries) {

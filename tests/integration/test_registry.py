@@ -533,6 +533,15 @@ def test_ranges_are_used_and_resumed_after_failure(quick, scripted, big_image):
     assert first >= 8 * MIB and second <= big_image.size - 8 * MIB
 
 
+def test_blob_that_always_begins_anew(quick, scripted, big_image):
+    """Without ranges each attempt starts at the first byte: what it brings is no progress, and a server
+    that always hangs up behind it must come to an end."""
+    scripted.ranges = False
+    wanted = faulty.is_layer(big_image)
+    scripted.rules.append(faulty.always(wanted, registries.cut_after(2 * MIB)))
+    quick.fails("pull", scripted.reference(), needles=["gave up after 3 attempts"])
+
+
 def test_server_that_ignores_ranges(quick, scripted, big_image):
     scripted.ranges = False
     wanted = faulty.is_layer(big_image)
