@@ -6,9 +6,11 @@
 
 #include <grp.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <sys/capability.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -114,7 +116,34 @@ static const int refused_calls[] = {SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_S
 	SCMP_SYS(kexec_load), SCMP_SYS(reboot), SCMP_SYS(swapon), SCMP_SYS(swapoff),
 	SCMP_SYS(open_by_handle_at), SCMP_SYS(name_to_handle_at), SCMP_SYS(personality),
 	SCMP_SYS(mknod), SCMP_SYS(mknodat), SCMP_SYS(setuid), SCMP_SYS(setgid), SCMP_SYS(kill),
-	SCMP_SYS(tkill), SCMP_SYS(pidfd_open), SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_send_signal)};
+	SCMP_SYS(tkill), SCMP_SYS(rt_sigqueueinfo), SCMP_SYS(rt_tgsigqueueinfo),
+	SCMP_SYS(pidfd_open), SCMP_SYS(pidfd_getfd), SCMP_SYS(pidfd_send_signal)};
+
+// Refused for some arguments only.
+static int refuse_conditionally(scmp_filter_ctx filter)
+{
+	const struct {
+		int call;
+		struct scmp_arg_cmp condition;
+	} rules[] = {
+		// Others of the user "nobody", the fetchers of other pulls among them, are not ours
+		// to end or to limit.
+		{SCMP_SYS(tgkill), SCMP_A0_32(SCMP_CMP_NE, (uint32_t)getpid())},
+		{SCMP_SYS(prlimit64), SCMP_A0_32(SCMP_CMP_NE, 0)},
+		// Threads, but no processes: fork(3) is this call, too.
+		{SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0)},
+		// Standard error may be the terminal of the person who started us: these would type
+		// into it. Masked, as the kernel looks at 32 bits.
+		{SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, TIOCSTI)},
+		{SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, TIOCLINUX)},
+	};
+	// Its flags lie in memory, where a filter cannot look; the C library then uses clone(2).
+	int status = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	for (size_t i = 0; i < array_size(rules) && status == 0; i++)
+		status = seccomp_rule_add_array(
+			filter, SCMP_ACT_ERRNO(EPERM), rules[i].call, 1, &rules[i].condition);
+	return status;
+}
 
 // A list of what is refused and not of what is allowed: which calls name resolution makes is the
 // choice of the node's NSS modules.
@@ -126,6 +155,8 @@ static int confine_calls(struct error *err)
 	int status = 0;
 	for (size_t i = 0; i < array_size(refused_calls) && status == 0; i++)
 		status = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), refused_calls[i], 0);
+	if (status == 0)
+		status = refuse_conditionally(filter);
 	if (status == 0)
 		status = seccomp_load(filter);
 	seccomp_release(filter);
