@@ -202,17 +202,22 @@ static int refuse(struct store *s, const struct plan *p, uint64_t bytes, uint64_
 }
 
 // Plan and evict. `last`: what could be had was had, and it was not enough.
-static int evict(struct store *s, uint64_t bytes, uint64_t inodes, const struct store_space *space,
-	const struct shortage *short_of, bool last, struct error *err)
+static int evict(struct store *s, uint64_t bytes, uint64_t inodes, bool last, struct error *err)
 {
 	struct plan p = {0};
+	struct store_space space;
+	struct shortage short_of;
 	cleanup_fd int lock = -1;
-	if (store_images_lock(s, LOCK_EX, &lock, err) < 0)
+	// Measured again: who had the lock before may just have made room.
+	if (store_images_lock(s, LOCK_EX, &lock, err) < 0 ||
+		find_shortage(s, bytes, inodes, &space, &short_of, err) < 0)
 		return -1;
-	int status = make_plan(s, &p, short_of, err);
-	if (status == 0 && (last || p.gain.bytes < short_of->must.bytes ||
-				   p.gain.inodes < short_of->must.inodes))
-		status = refuse(s, &p, bytes, inodes, space, short_of, err);
+	if (!short_of.must.bytes && !short_of.must.inodes)
+		return 0;
+	int status = make_plan(s, &p, &short_of, err);
+	if (status == 0 && (last || p.gain.bytes < short_of.must.bytes ||
+				   p.gain.inodes < short_of.must.inodes))
+		status = refuse(s, &p, bytes, inodes, &space, &short_of, err);
 	if (status == 0)
 		status = carry_out(s, &p, err);
 	inventory_release(&p.inventory);
@@ -229,7 +234,7 @@ int store_make_room(struct store *s, uint64_t bytes, uint64_t inodes, struct err
 			return -1;
 		if (!short_of.must.bytes && !short_of.must.inodes)
 			return 0;
-		if (evict(s, bytes, inodes, &space, &short_of, i == ROUNDS, err) < 0)
+		if (evict(s, bytes, inodes, i == ROUNDS, err) < 0)
 			return -1;
 	}
 }

@@ -604,6 +604,40 @@ static void test_eviction_order(void **state)
 	store_layer_release(&lease);
 }
 
+// Two ask for room at once: who waited finds what the other set free, and takes no more.
+static void test_room_that_another_made(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const a[] = {"a", NULL}, *const b[] = {"b", NULL},
+				 *const c[] = {"c", NULL};
+	static const char *const all[] = {"a", "b", "c"};
+	int lock, status;
+	for (size_t i = 0; i < array_size(all); i++)
+		make_and_release(f, all[i]);
+	make_image(f, "a", a, 3000);
+	make_image(f, "b", b, 2000);
+	make_image(f, "c", c, 1000);
+	f->s->limits = (struct store_limits){.high_bytes = 3 * LAYER_BYTES + 256 * 1024};
+	ok(f, store_images_lock(f->s, LOCK_SH, &lock, &f->err));
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(lock); // the parent's is the one that counts
+		_exit(store_make_room(f->s, LAYER_BYTES, 1, &f->err) < 0);
+	}
+	usleep(CONTEND_MS * 1000);
+	struct oci_digest d = digest_of("c");
+	struct store_size size;
+	assert_int_equal(store_layer_remove(f->s, &d, LAYER_EROFS, false, &size, &f->err), 1);
+	close(lock);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_true(have_image(f, "a"));
+	assert_true(have_layer(f, "a", LAYER_EROFS));
+	assert_true(have_image(f, "b"));
+}
+
 static void test_no_room(void **state)
 {
 	struct fixture *f = *state;
@@ -751,6 +785,7 @@ int main(void)
 		TEST(test_documents_stay_while_somebody_pulls),
 		TEST(test_parts),
 		TEST(test_eviction_order),
+		TEST(test_room_that_another_made),
 		TEST(test_no_room),
 		TEST(test_prune_images),
 		TEST(test_contention),
