@@ -57,6 +57,18 @@ static bool is_live(const struct pin *pin)
 	       now.mount_id == pin->mount_id;
 }
 
+// Mounts, unmounts and the sweep take turns, because each looks at a folder and its record first
+// and acts on what it saw. Before anything is opened: a descriptor of the folder would keep it busy
+// for the one whose turn it is.
+static int take_turn(struct store *s, int *fd, struct error *err)
+{
+	cleanup_fd int mounts = directory_open(s->run_fd, "mounts", err);
+	if (mounts < 0 || file_lock(mounts, LOCK_EX, "mounts", err) < 0)
+		return error_context(err, "%s", s->run_dir);
+	*fd = steal_fd(&mounts);
+	return 0;
+}
+
 static int refuse_mounted(struct store *s, const char *path, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
@@ -96,6 +108,9 @@ int rootfs_image_mount(
 	cleanup_store_layers struct store_layers layers = {0};
 	__attribute__((cleanup(rootfs_layers_releasep))) struct rootfs_layers *used = NULL;
 	char path[PATH_MAX], reference[OCI_REFERENCE_TEXT_MAX];
+	cleanup_fd int turn = -1;
+	if (take_turn(s, &turn, err) < 0)
+		return -1;
 	cleanup_fd int target = open_target(directory, path, err);
 	if (target < 0 || refuse_mounted(s, path, err) < 0 ||
 		store_image_lease(s, image, &layers, err) < 0)
@@ -111,15 +126,16 @@ int rootfs_image_mount(
 	cleanup_fd int mounted = rootfs_overlay_mount(s, used, &overlay, err);
 	if (mounted < 0)
 		return -1;
-	cleanup_free struct pin_layer *pinned = xcalloc(layers.count, sizeof(*pinned));
-	for (size_t i = 0; i < layers.count; i++)
-		pinned[i] = (struct pin_layer){layers.items[i].diff_id, layers.items[i].format};
+	size_t count = rootfs_layers_count(used);
+	cleanup_free struct pin_layer *pinned = xcalloc(count, sizeof(*pinned));
+	for (size_t i = 0; i < count; i++)
+		pinned[i].diff_id = *rootfs_layers_get(used, i, &pinned[i].format);
 	struct pin pin = {
 		.directory = path,
 		.reference = oci_reference_format(&image->reference, reference),
 		.mount_namespace = pin_mount_namespace(),
 		.layers = pinned,
-		.layer_count = layers.count,
+		.layer_count = count,
 	};
 	return place(s, mounted, target, &pin, err);
 }
@@ -129,6 +145,9 @@ int rootfs_image_unmount(struct store *s, const char *directory, struct error *e
 	cleanup_arena struct arena a = {0};
 	char path[PATH_MAX];
 	struct pin pin;
+	cleanup_fd int turn = -1;
+	if (take_turn(s, &turn, err) < 0)
+		return -1;
 	cleanup_fd int target = open_target(directory, path, err);
 	if (target < 0)
 		return -1;
@@ -165,7 +184,9 @@ void image_mount_sweep(struct store *s)
 	size_t count;
 	struct error ignored;
 	cleanup_fd int mounts = openat(s->run_fd, "mounts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (mounts < 0 || store_names(mounts, ".", &a, &names, &ignored) < 0 || !names.count ||
+	// Whoever has the turn is at work there; the next start sweeps.
+	if (mounts < 0 || file_lock(mounts, LOCK_EX | LOCK_NB, "mounts", &ignored) != 0 ||
+		store_names(mounts, ".", &a, &names, &ignored) < 0 || !names.count ||
 		pin_list(s, &a, &pins, &count, &ignored) < 0)
 		return;
 	uint64_t here = pin_mount_namespace();
