@@ -19,6 +19,7 @@ void pull_fail(struct pull *p, const struct error *err)
 	loop_quit(p->loop, -1);
 }
 
+// The document that was parsed does not know its name; the fetcher's errors do.
 static void fail_about(struct pull *p, const struct error *err)
 {
 	char name[OCI_REFERENCE_TEXT_MAX];
@@ -39,6 +40,22 @@ static int check_platform(const struct pull *p, struct error *err)
 		oci_platform_format(platform, have), oci_platform_format(&p->platform, want));
 }
 
+// One blob has one content. Two downloads of it at once would share a file, and one of them could
+// only fail.
+static int check_blobs(const struct pull *p, struct error *err)
+{
+	const struct oci_layer_descriptor *layers = p->manifest.layers;
+	for (size_t i = 1; i < p->manifest.layer_count; i++)
+		for (size_t j = 0; j < i; j++)
+			if (oci_digest_equal(
+				    &layers[i].descriptor.digest, &layers[j].descriptor.digest) &&
+				!oci_digest_equal(&p->config.diff_ids[i], &p->config.diff_ids[j]))
+				return error_set(err, ERROR_INVALID,
+					"layers %zu and %zu are one blob, %s, with two diff ids",
+					j + 1, i + 1, layers[i].descriptor.digest.text);
+	return 0;
+}
+
 static int use_config(struct pull *p, const struct buffer *body, struct error *err)
 {
 	if (oci_config_parse(&p->arena, body->data, body->size, &p->config, err) < 0)
@@ -47,7 +64,7 @@ static int use_config(struct pull *p, const struct buffer *body, struct error *e
 		return error_set(err, ERROR_INVALID,
 			"the configuration has %zu diff ids, the manifest %zu layers",
 			p->config.diff_id_count, p->manifest.layer_count);
-	if (check_platform(p, err) < 0)
+	if (check_blobs(p, err) < 0 || check_platform(p, err) < 0)
 		return -1;
 	p->image.platform = p->config.platform;
 	return store_document_put(
@@ -62,7 +79,7 @@ static void on_config(void *data, const struct buffer *body, const struct oci_di
 	(void)digest;
 	(void)media_type;
 	if (failure)
-		return fail_about(p, failure);
+		return pull_fail(p, failure);
 	if (use_config(p, body, &err) < 0)
 		return fail_about(p, &err);
 	pull_layers_begin(p);
@@ -104,7 +121,7 @@ static void on_manifest(void *data, const struct buffer *body, const struct oci_
 	struct error err = {0};
 	const struct oci_index_entry *entry;
 	if (failure)
-		return fail_about(p, failure);
+		return pull_fail(p, failure);
 	bool first = !p->image.target.text[0];
 	if (first)
 		p->image.target = *digest;
@@ -159,7 +176,7 @@ static void on_current_digest(void *data, const struct buffer *body,
 	struct store_image image;
 	cleanup_store_layers struct store_layers layers = {0};
 	if (failure)
-		return fail_about(p, failure);
+		return pull_fail(p, failure);
 	if (digest->text[0] && present(p, digest, &image, &layers)) {
 		p->image = image;
 		p->phase = PULL_PRESENT;

@@ -128,20 +128,29 @@ static int begin_fetch(struct pull_layer *l, struct error *err)
 	return 0;
 }
 
-// Leased already, ours to make, or another process's for now.
-static int step_wanted(struct pull_layer *l, struct error *err)
+// Lease the layer if it is here.
+static int take_present(struct pull_layer *l, struct error *err)
 {
 	struct pull *p = l->pull;
 	int rc = store_layer_lease(p->store, l->diff_id, p->options->format, &l->lease, err);
-	if (rc < 0)
+	if (rc != 1)
+		return rc;
+	close_fdp(&l->lock_fd);
+	l->lock_fd = -1;
+	l->state = LAYER_READY;
+	l->shown.phase = PULL_PRESENT;
+	l->shown.fetched = l->shown.consumed = l->blob->size;
+	return 0;
+}
+
+// Leased already, ours to make, or another process's for now.
+static int step_wanted(struct pull_layer *l, struct error *err)
+{
+	if (take_present(l, err) < 0)
 		return -1;
-	if (rc == 1) {
-		l->state = LAYER_READY;
-		l->shown.phase = PULL_PRESENT;
-		l->shown.fetched = l->shown.consumed = l->blob->size;
+	if (l->state == LAYER_READY)
 		return 0;
-	}
-	rc = store_layer_lock(p->store, l->diff_id, &l->lock_fd, err);
+	int rc = store_layer_lock(l->pull->store, l->diff_id, &l->lock_fd, err);
 	if (rc < 0)
 		return -1;
 	if (rc == 1) {
@@ -149,17 +158,9 @@ static int step_wanted(struct pull_layer *l, struct error *err)
 		return 0;
 	}
 	// The one who had the lock before may just have finished.
-	rc = store_layer_lease(p->store, l->diff_id, p->options->format, &l->lease, err);
-	if (rc < 0)
+	if (take_present(l, err) < 0)
 		return -1;
-	if (rc == 1) {
-		close_fdp(&l->lock_fd);
-		l->lock_fd = -1;
-		l->state = LAYER_READY;
-		l->shown.phase = PULL_PRESENT;
-		return 0;
-	}
-	return begin_fetch(l, err);
+	return l->state == LAYER_READY ? 0 : begin_fetch(l, err);
 }
 
 // A worker begins as soon as there is something to read and a place for it.
@@ -307,21 +308,18 @@ static int by_size_descending(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-// Uncompressed sizes are not in a manifest. gzip and zstd bring a file tree to about a third; the
-// blob itself lies beside the layer until that is done.
+// What is here is leased first, so that making room for the rest cannot take it away. Uncompressed
+// sizes are not in a manifest: gzip and zstd bring a file tree to about a third, and the blob
+// itself lies beside the layer until that is done.
 static int make_room(struct pull *p, struct error *err)
 {
 	uint64_t bytes = 0, inodes = 16;
 	for (size_t i = 0; i < p->order_count; i++) {
-		const struct pull_layer *l = p->order[i];
-		struct store_layer here;
-		int rc = store_layer_lease(p->store, l->diff_id, p->options->format, &here, err);
-		if (rc < 0)
+		struct pull_layer *l = p->order[i];
+		if (take_present(l, err) < 0)
 			return -1;
-		if (rc == 1) {
-			store_layer_release(&here);
+		if (l->state == LAYER_READY)
 			continue;
-		}
 		const struct oci_layer_descriptor *d = &p->manifest.layers[l - p->layers];
 		uint64_t grown =
 			d->compression == OCI_COMPRESSION_NONE ? l->blob->size : 3 * l->blob->size;
