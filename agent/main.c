@@ -8,6 +8,7 @@
 #include "oci/registry/fetcher.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 static const struct {
 	const char *name;
@@ -56,12 +57,24 @@ static int run_command(struct command *c, int argc, char **argv, struct error *e
 		err, ERROR_INVALID, "there is no verb \"%s\"; see: stoker --help", argv[0]);
 }
 
+// An image of 500 layers needs three descriptors for each; the usual soft limit is 1024, kept low
+// for programs that use select(2). Jobs get limits of their own.
+static void raise_descriptor_limit(void)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	for (size_t i = 0; argc == 2 && i < array_size(helpers); i++)
 		if (streq(argv[1], helpers[i].name))
 			return helpers[i].run();
 
+	raise_descriptor_limit();
 	struct command c = {0};
 	struct error err = {0};
 	bool version = false;
