@@ -157,6 +157,16 @@ def test_wrong_content(refuses, layout):
     refuses.image(digest, sha256(other))
 
 
+def test_one_blob_with_two_diff_ids(refuses, layout):
+    digest, size = layout.blob(gzip_member(good_tar()))
+    layers = [
+        Layer(digest, size, ociimage.OCI_LAYER + "+gzip", diff_id)
+        for diff_id in (sha256(good_tar()), sha256(b"another"))
+    ]
+    layout.image(layers)
+    refuses.image("layers 1 and 2 are one blob", digest, "two diff ids")
+
+
 @pytest.mark.parametrize("at", [2, 50_000, -6])
 def test_content_damaged_on_the_way(refuses, layout, at):
     """The digest is the better reason than what the parser makes of it."""

@@ -130,6 +130,21 @@ def test_image_mount(stoker, two_images, kernel_log):
     assert list((stoker.run_dir / "mounts").iterdir()) == []
 
 
+def test_mounts_at_once(stoker, two_images):
+    """Of several mounts on one folder at the same time one succeeds, and its layers are kept."""
+    stoker.pull(two_images["a"])
+    folder = stoker.folder / "m"
+    folder.mkdir()
+    for _ in range(10):
+        mounters = [stoker.popen("image", "mount", two_images["a"], folder) for _ in range(4)]
+        said = [p.communicate()[1] for p in mounters]
+        assert sorted(p.returncode == 0 for p in mounters) == [False] * 3 + [True], said
+        assert mounts_below(folder) == [str(folder)]
+        assert len(list((stoker.run_dir / "mounts").iterdir())) == 1
+        stoker("image", "unmount", folder)
+    assert mounts_below(stoker.folder) == []
+
+
 def test_image_unmounted_by_other_means(stoker, two_images):
     stoker.pull(two_images["a"])
     folder = stoker.folder / "m"
@@ -249,6 +264,22 @@ def test_eviction(stoker, registry, tmp):
     stoker.fails("pull", large, needles=["needs 41", "layers may take 9.44 MB", "evicting"])
     assert references(stoker) == {name["mounted"], name["new"], name["third"]}
     assert stoker.parts() == []
+
+
+def test_eviction_keeps_what_the_pull_needs(stoker, registry, tmp):
+    """A layer that is here already does not go to make room for the others of its image."""
+    layout = Layout(tmp / "shared")
+    base, old, new = (layout.layer(Tar().file("data", noise(2 * MIB, i)), "none") for i in range(3))
+    layout.image([base, old], "old")
+    layout.image([base, new], "new")
+    name = {tag: registry.push(layout, "store/eviction-shared", tag) for tag in ("old", "new")}
+    stoker.pull(name["old"])
+    stoker.configure(store={"high": "7m", "low": "7m", "keep_free": "0"})
+    registry.forget()
+    stoker.pull(name["new"])
+    assert references(stoker) == {name["new"]}
+    assert len(stoker.layers()) == 2
+    assert registry.blob_bytes() < 3 * MIB
 
 
 def test_disk_too_small(stoker, registry, image_builder):
