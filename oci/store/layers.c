@@ -142,6 +142,10 @@ int store_layer_remove(struct store *s, const struct oci_digest *diff_id, enum l
 	int pinned = pin_find_layer(s, diff_id, format, err);
 	if (pinned)
 		return pinned < 0 ? -1 : 0;
+	// Measuring a folder may take minutes: nobody who wants a lease waits for that.
+	int busy = dry_run ? file_lock(fd, LOCK_SH | LOCK_NB, name, err) : 0;
+	if (busy)
+		return busy < 0 ? error_context(err, "layer %s", name) : 0;
 	if (layer_size(fd, format, size, err) < 0)
 		return error_context(err, "layer %s", name);
 	if (dry_run)
