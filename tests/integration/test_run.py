@@ -255,6 +255,26 @@ def test_root_is_private_and_forgotten(command, stoker, busybox):
         assert not (folder / "1/upper").exists() and not (folder / "1/work").exists()
 
 
+def test_end_is_recorded_when_scratch_stays(stoker, command, busybox, tmp):
+    """What keeps the scratch folders from going (here a mount) does not lose the result; the next run
+    sweeps them."""
+    path = write_job(tmp / "job", busybox, "sleep 2\n")
+    with stoker.popen("run", path) as process:
+        wait_for(lambda: list(stoker.state.glob("runs/*/1/run.json")), "the run")
+        wait_for(lambda: record(stoker)["state"] == "Running", "the script")
+        kept = run_directory(stoker) / "upper/kept"
+        kept.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", kept], check=True)
+        said = process.communicate()[1]
+    assert record(stoker)["state"] == "Completed", said
+    assert "is a mount point" in said
+    left = run_directory(stoker)
+    subprocess.run(["umount", kept], check=True)
+    command("true")
+    assert not (left / "upper").exists()
+    assert json.loads((left / "run.json").read_text())["state"] == "Completed"
+
+
 def test_image_entrypoint_and_directory(stoker, image):
     reference = image(Entrypoint=["echo", "entry"], Cmd=["cmd"], WorkingDir="/tmp", User="ada")
     assert stoker("run", "--image", reference).stdout == "entry cmd\n"
