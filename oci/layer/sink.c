@@ -4,5 +4,5 @@
 const struct layer_limits layer_limits_default = {
 	.entries = 8000000,
 	.bytes = UINT64_C(512) << 30,
-	.metadata_bytes = UINT64_C(1) << 30,
+	.metadata_bytes = UINT64_C(512) << 20,
 };

@@ -65,4 +65,4 @@ struct layer_limits {
 	uint64_t bytes;		 // uncompressed stream
 	uint64_t metadata_bytes; // names, link targets, xattrs in memory
 };
-extern const struct layer_limits layer_limits_default; // 8,000,000; 512 GiB; 1 GiB
+extern const struct layer_limits layer_limits_default; // 8,000,000; 512 GiB; 512 MiB

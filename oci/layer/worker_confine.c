@@ -13,6 +13,7 @@
 #include <sys/capability.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -127,6 +128,27 @@ int confine_privileges(enum confine_profile profile, int dirfd, struct error *er
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
 		return error_set_errno(err, errno, "prctl");
 	return 0;
+}
+
+int confine_memory(uint64_t metadata_bytes, struct error *err)
+{
+#ifdef BUILT_WITH_ASAN
+	(void)metadata_bytes, (void)err; // its shadow takes terabytes of addresses
+	return 0;
+#else
+	// Tables double, and are sorted into others at the end; a zstd window, libarchive's and the
+	// pipeline's memory and the libraries fit into the fixed part several times.
+	const uint64_t fixed = UINT64_C(1) << 30, most = UINT64_C(1) << 60;
+	uint64_t bytes = metadata_bytes < most ? 3 * metadata_bytes + fixed : RLIM_INFINITY;
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_AS, &limit) < 0)
+		return error_set_errno(err, errno, "getrlimit");
+	limit.rlim_cur = limit.rlim_cur < bytes ? limit.rlim_cur : bytes;
+	limit.rlim_max = limit.rlim_max < bytes ? limit.rlim_max : bytes;
+	if (setrlimit(RLIMIT_AS, &limit) < 0)
+		return error_set_errno(err, errno, "limit the layer worker's memory");
+	return 0;
+#endif
 }
 
 static const int common_calls[] = {

@@ -10,6 +10,8 @@
 
 #include "base/error.h"
 
+#include <stdint.h>
+
 enum confine_profile {
 	CONFINE_IMAGE,		      // descriptors only
 	CONFINE_DIRECTORY_PRIVILEGED, // root: makes files of any owner and type below a folder
@@ -22,6 +24,10 @@ enum confine_profile {
 // unprivileged worker on a kernel without Landlock is held by its system calls alone. CONFINE_IMAGE
 // ignores `dirfd`.
 int confine_privileges(enum confine_profile profile, int dirfd, struct error *err);
+
+// A bound on the process's memory behind the counted one, for what is not counted or a stranger
+// asks for: beyond it the worker ends, and not the node. Not in builds with AddressSanitizer.
+int confine_memory(uint64_t metadata_bytes, struct error *err);
 
 // seccomp(2) for every thread of the process. Any other system call kills the process with SIGSYS.
 // `socket` is the one descriptor that messages may pass through.

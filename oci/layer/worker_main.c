@@ -252,7 +252,8 @@ static int convert(struct worker *w, struct pipeline *p, struct layer_sink *sink
 
 static int work(struct worker *w, struct layer_result *result, struct error *err)
 {
-	if (receive_options(w, err) < 0)
+	if (receive_options(w, err) < 0 ||
+		confine_memory(w->options.options.limits.metadata_bytes, err) < 0)
 		return -1;
 	prepare_libraries();
 	w->profile = choose_profile(&w->options);

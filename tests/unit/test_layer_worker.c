@@ -637,6 +637,33 @@ static int worker_main(void)
 	return layer_worker_main();
 }
 
+#ifndef __SANITIZE_ADDRESS__
+// In a child: 0 if a quarter of what is always left is granted and more than all of it is not.
+static int try_memory(void)
+{
+	struct error err;
+	const size_t gib = (size_t)1 << 30;
+	if (confine_memory(gib, &err) < 0)
+		return 1;
+	void *some = mmap(NULL, gib / 4, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *all = mmap(NULL, 4 * gib, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return some == MAP_FAILED ? 2 : all != MAP_FAILED ? 3 : 0;
+}
+
+static void test_memory_is_bounded(void **state)
+{
+	(void)state;
+	int status;
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(try_memory());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+#endif
+
 int main(int argc, char **argv)
 {
 	if (argc == 2 && streq(argv[1], "layer"))
@@ -644,6 +671,9 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_confined_calls),
 		cmocka_unit_test(test_confined_threads),
+#ifndef __SANITIZE_ADDRESS__
+		cmocka_unit_test(test_memory_is_bounded),
+#endif
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_mischief),
 	};
