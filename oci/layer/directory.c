@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "oci/layer/directory_tree.h"
+#include "oci/layer/mark.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -194,7 +195,7 @@ static int drop_xattrs(const struct directory_writer *w, int fd, struct error *e
 	for (const char *name = names; name < names + size; name += strlen(name) + 1) {
 		bool ours = starts_with(name, "user.") || starts_with(name, "trusted.") ||
 			    streq(name, "security.capability");
-		if (ours && !streq(name, w->tree.opaque_name) && fremovexattr(fd, name) < 0)
+		if (ours && !streq(name, w->tree.marks->opaque) && fremovexattr(fd, name) < 0)
 			return error_set_errno(err, errno, "remove attribute %s", name);
 	}
 	return 0;
@@ -422,6 +423,13 @@ static const struct layer_sink_functions functions = {
 	.free = writer_free,
 };
 
+static const struct directory_marks marks[] = {
+	[DIRECTORY_PRIVILEGED] = {"trusted." LAYER_MARK_OPAQUE, "trusted." LAYER_MARK_IMPLICIT,
+		"trusted." LAYER_MARK_BELOW},
+	[DIRECTORY_UNPRIVILEGED] = {"user." LAYER_MARK_OPAQUE, "user." LAYER_MARK_IMPLICIT,
+		"user." LAYER_MARK_BELOW},
+};
+
 struct layer_sink *directory_writer_new(
 	int dirfd, enum directory_form form, const struct layer_limits *limits)
 {
@@ -429,8 +437,6 @@ struct layer_sink *directory_writer_new(
 	w->sink.functions = &functions;
 	w->form = form;
 	w->file = -1;
-	directory_tree_init(&w->tree, dirfd,
-		form == DIRECTORY_PRIVILEGED ? "trusted.overlay.opaque" : "user.overlay.opaque",
-		limits->metadata_bytes);
+	directory_tree_init(&w->tree, dirfd, &marks[form], limits->metadata_bytes);
 	return &w->sink;
 }

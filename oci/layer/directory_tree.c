@@ -56,15 +56,24 @@ static int record(struct directory_tree *t, const char *parent, const char *name
 	return 0;
 }
 
-void directory_tree_init(
-	struct directory_tree *t, int root, const char *opaque_name, uint64_t memory_limit)
+// On a file system without attributes layers are put together as if every directory had an entry.
+static int set_mark(int fd, const char *name, struct error *err)
+{
+	if (fsetxattr(fd, name, "y", 1, 0) < 0 && errno != ENOTSUP)
+		return error_set_errno(err, errno, "set %s", name);
+	return 0;
+}
+
+void directory_tree_init(struct directory_tree *t, int root, const struct directory_marks *marks,
+	uint64_t memory_limit)
 {
 	*t = (struct directory_tree){
-		.root = root, .opaque_name = opaque_name, .memory_limit = memory_limit, .last = -1};
+		.root = root, .marks = marks, .memory_limit = memory_limit, .last = -1};
 	// An archive without an entry for the root means the same as one that says nothing of a
 	// parent.
 	struct error none;
 	record(t, "", "", 0755, 0, 0, &none);
+	set_mark(root, marks->implicit, &none);
 }
 
 static void forget_last(struct directory_tree *t)
@@ -75,8 +84,8 @@ static void forget_last(struct directory_tree *t)
 
 int directory_tree_set_opaque(struct directory_tree *t, int fd, struct error *err)
 {
-	if (fsetxattr(fd, t->opaque_name, "y", 1, 0) < 0)
-		return error_set_errno(err, errno, "set %s", t->opaque_name);
+	if (fsetxattr(fd, t->marks->opaque, "y", 1, 0) < 0)
+		return error_set_errno(err, errno, "set %s", t->marks->opaque);
 	return 0;
 }
 
@@ -152,8 +161,10 @@ static int step_down(struct walk *w, const char *name, size_t n, struct error *e
 	return 0;
 }
 
-// Make the folder that the walk stands on, below its parent.
-static int make_missing(struct directory_tree *t, const struct walk *w, struct error *err)
+// Make the folder that the walk stands on, below its parent. `implicit`: nothing of this layer
+// stood there, so a lower layer's attributes are the folder's.
+static int make_missing(
+	struct directory_tree *t, const struct walk *w, bool implicit, struct error *err)
 {
 	struct walk up = *w;
 	step_up(&up);
@@ -162,7 +173,10 @@ static int make_missing(struct directory_tree *t, const struct walk *w, struct e
 		return -1;
 	const struct directory_place place = {parent, path_base(w->resolved), up.resolved};
 	cleanup_fd int made = -1;
-	return directory_tree_make(t, &place, 0755, 0, 0, &made, err);
+	if (directory_tree_make(t, &place, 0755, 0, 0, &made, err) < 0)
+		return -1;
+	t->below |= implicit;
+	return implicit ? set_mark(made, t->marks->implicit, err) : 0;
 }
 
 static int walk_path(struct directory_tree *t, struct walk *w, const char *path, struct error *err);
@@ -177,7 +191,7 @@ static int step_aside(struct directory_tree *t, struct walk *w, struct error *er
 	if (fstat(fd, &st) < 0)
 		return error_set_errno(err, errno, "fstat");
 	if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0))
-		return make_missing(t, w, err); // a whiteout
+		return make_missing(t, w, false, err); // a whiteout
 	if (!S_ISLNK(st.st_mode))
 		return error_set(
 			err, ERROR_INVALID, "\"%s\" on the way is not a directory", w->resolved);
@@ -215,7 +229,7 @@ static int walk_path(struct directory_tree *t, struct walk *w, const char *path,
 			continue;
 		int result = 0;
 		if (why.sys == ENOENT)
-			result = make_missing(t, w, err);
+			result = make_missing(t, w, true, err);
 		else if (why.sys == ENOTDIR || why.sys == ELOOP)
 			result = step_aside(t, w, err);
 		else
@@ -302,6 +316,8 @@ static int apply_record(
 int directory_tree_apply(struct directory_tree *t, struct error *err)
 {
 	forget_last(t);
+	if (t->below && set_mark(t->root, t->marks->below, err) < 0)
+		return -1;
 	if (t->record_count)
 		qsort(t->records, t->record_count, sizeof(t->records[0]), deepest_first);
 	for (size_t i = 0; i < t->record_count; i++) {

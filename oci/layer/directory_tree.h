@@ -28,9 +28,15 @@ struct directory_record {
 	uint32_t sequence; // of two records for one path the later one holds
 };
 
+// Names of attributes.
+struct directory_marks {
+	const char *opaque, *implicit, *below; // the latter two: oci/layer/mark.h
+};
+
 struct directory_tree {
-	int root;		 // the caller's
-	const char *opaque_name; // attribute, by form
+	int root;			     // the caller's
+	const struct directory_marks *marks; // by form
+	bool below;			     // one was made that no entry had named
 	struct arena arena;
 	struct directory_record *records;
 	size_t record_count, record_capacity;
@@ -47,8 +53,8 @@ struct directory_place {
 	const char *resolved; // path of the parent without symbolic links
 };
 
-void directory_tree_init(
-	struct directory_tree *t, int root, const char *opaque_name, uint64_t memory_limit);
+void directory_tree_init(struct directory_tree *t, int root, const struct directory_marks *marks,
+	uint64_t memory_limit);
 void directory_tree_release(struct directory_tree *t);
 
 // Open the folder at `path`; missing ones are made. `*fd` is the tree's. ERROR_INVALID where

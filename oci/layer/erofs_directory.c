@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "oci/layer/mark.h"
 
 #include <endian.h>
 #include <string.h>
@@ -158,13 +159,29 @@ static size_t item_size(const struct pass *p, const struct erofs_inode *i, uint6
 	return erofs_inode_head_size(i, &p->w->build) + i->xattr_size + tail;
 }
 
-static int add_opaque(struct pass *p, struct erofs_directory *d, struct error *err)
+// Is a directory below the root, whose own mark is not meant, implicit?
+static bool has_implicit(const struct erofs_tree *t)
+{
+	for (uint32_t i = 1; i < t->directory_count; i++)
+		if (t->directories[i].implicit && !t->directories[i].dead)
+			return true;
+	return false;
+}
+
+static int add_marks(struct pass *p, struct erofs_directory *d, bool below, struct error *err)
 {
 	struct buffer *b = &p->w->xattrs;
+	if (!d->opaque && !d->implicit && !below)
+		return 0;
 	buffer_clear(b);
 	if (d->xattr_size)
 		buffer_append(b, d->xattrs, d->xattr_size);
-	erofs_xattrs_add_opaque(b);
+	if (d->opaque)
+		erofs_xattrs_add_mark(b, LAYER_MARK_OPAQUE);
+	if (d->implicit)
+		erofs_xattrs_add_mark(b, LAYER_MARK_IMPLICIT);
+	if (below)
+		erofs_xattrs_add_mark(b, LAYER_MARK_BELOW);
 	if (erofs_tree_charge(p->tree, b->size, err) < 0)
 		return -1;
 	void *copy = arena_alloc(&p->tree->arena, b->size);
@@ -184,7 +201,7 @@ static int lay_out(struct pass *p, struct error *err)
 		struct erofs_directory *d = &p->tree->directories[index];
 		if (d->dead)
 			continue;
-		if (d->opaque && add_opaque(p, d, err) < 0)
+		if (add_marks(p, d, index == 0 && has_implicit(p->tree), err) < 0)
 			return -1;
 		size_t used;
 		uint32_t i = p->start[index], end = p->start[index + 1];

@@ -32,7 +32,7 @@ struct erofs_writer {
 enum {
 	EROFS_ROOT_OFFSET = EROFS_SUPER_OFFSET + sizeof(struct erofs_super_block),
 	EROFS_ROOT_SPACE = EROFS_BLOCK - EROFS_ROOT_OFFSET,
-	// What is left for attributes beside the inode, with room for overlayfs's own.
+	// What is left for attributes beside the inode, with room for the marks (20 and 28 bytes).
 	EROFS_ROOT_XATTRS_MAX = 2816,
 };
 _Static_assert(EROFS_ROOT_OFFSET % EROFS_SLOT == 0, "the root's inode is aligned");

@@ -110,9 +110,9 @@ int erofs_xattrs_encode(const struct layer_entry *e, struct buffer *b, struct er
 	return 0;
 }
 
-void erofs_xattrs_add_opaque(struct buffer *b)
+void erofs_xattrs_add_mark(struct buffer *b, const char *name)
 {
-	add_xattr(b, EROFS_XATTR_TRUSTED, "overlay.opaque", "y", 1);
+	add_xattr(b, EROFS_XATTR_TRUSTED, name, "y", 1);
 }
 
 // Castagnoli's polynomial, reflected; bit by bit, as it runs over one block of an image.

@@ -52,8 +52,8 @@ static uint32_t new_directory(struct erofs_tree *t, uint32_t parent)
 		t->directories = xreallocarray(
 			t->directories, t->directory_capacity, sizeof(*t->directories));
 	}
-	t->directories[t->directory_count] =
-		(struct erofs_directory){.mode = S_IFDIR | 0755, .parent = parent};
+	t->directories[t->directory_count] = (struct erofs_directory){
+		.mode = S_IFDIR | 0755, .parent = parent, .implicit = true};
 	return t->directory_count++;
 }
 
@@ -191,6 +191,7 @@ int erofs_tree_put_directory(struct erofs_tree *t, const struct erofs_place *pla
 	// What stood here, a file or a whiteout, had already removed a lower layer's directory of
 	// this name; the new one must not bring its children back.
 	t->directories[*directory].opaque = replaces;
+	t->directories[*directory].implicit = !replaces;
 	return 0;
 }
 

@@ -50,8 +50,9 @@ struct erofs_directory {
 	uint32_t block;	 // first data block; set at the end
 	uint32_t ino;
 	uint16_t mode;
-	bool opaque;
-	bool dead; // replaced by something else: it and all below is gone
+	bool opaque : 1;
+	bool dead : 1;	   // replaced by something else: it and all below is gone
+	bool implicit : 1; // no entry named it, and nothing of this layer stood in its place
 };
 
 struct erofs_tree {

@@ -151,6 +151,7 @@ static int add_directory(struct erofs_writer *w, const struct layer_entry *e, st
 	d->gid = e->gid;
 	d->mtime = e->mtime;
 	d->mtime_nsec = e->mtime_nsec;
+	d->implicit = false;
 	d->xattrs = NULL;
 	d->xattr_size = (uint32_t)w->xattrs.size;
 	if (!w->xattrs.size)

@@ -186,12 +186,18 @@ static inline void print_xattrs(struct buffer *out, const struct inode *i)
 		const char *name = (const char *)i->xattrs + at + sizeof(x);
 		unsigned size = le16toh(x.e_value_size);
 		assert_true(x.e_name_index < array_size(prefixes));
-		buffer_printf(out, "{%s%.*s=", prefixes[x.e_name_index], x.e_name_len, name);
-		if (size <= 16)
-			buffer_append(out, name + x.e_name_len, size);
-		else
-			buffer_printf(out, "%u bytes", size);
-		buffer_puts(out, "}");
+		const char *mark = starts_with(name, "overlay.stoker.") ? name + 15 : NULL;
+		if (mark && x.e_name_index == 4 && size == 1 && name[x.e_name_len] == 'y') {
+			buffer_printf(out, "{%.*s}", x.e_name_len - 15, mark);
+		} else {
+			buffer_printf(
+				out, "{%s%.*s=", prefixes[x.e_name_index], x.e_name_len, name);
+			if (size <= 16)
+				buffer_append(out, name + x.e_name_len, size);
+			else
+				buffer_printf(out, "%u bytes", size);
+			buffer_puts(out, "}");
+		}
 		at += (sizeof(x) + x.e_name_len + size + 3) / 4 * 4;
 		assert_true(at <= i->xattr_size);
 	}

@@ -50,7 +50,7 @@ static const struct {
 			{ADD, "d/e/f", S_IFREG | 0400, "x"}},
 		"d d0 @7\nd/e d500 @7\nd/e/f -400 @7 x\n"},
 	{"missing parents", {{ADD, "a/b/c", S_IFREG | 0644, "x"}},
-		"a d755 @0\na/b d755 @0\na/b/c -644 @7 x\n"},
+		"a d755 @0 implicit\na/b d755 @0 implicit\na/b/c -644 @7 x\n"},
 	{"a parent may come late", {{ADD, "a/b", S_IFREG | 0644, "x"}, {ADD, "a", S_IFDIR | 0750}},
 		"a d750 @7\na/b -644 @7 x\n"},
 	{"the root", {{ADD, "", S_IFDIR | 0700}, {ADD, "f", S_IFREG | 0644, "x"}}, "f -644 @7 x\n"},
@@ -63,7 +63,7 @@ static const struct {
 			{ADD, "sda", S_IFBLK | 0666, NULL, 0, 8}, {LINK, "zero", 0, "null"}},
 		""},
 	{"hard links", {{ADD, "a/f", S_IFREG | 0644, "x"}, {LINK, "b/g", 0, "a/f"}},
-		"a d755 @0\na/f -644 @7 x #2\nb d755 @0\nb/g -644 @7 x #2\n"},
+		"a d755 @0 implicit\na/f -644 @7 x #2\nb d755 @0 implicit\nb/g -644 @7 x #2\n"},
 	{"a hard link to itself", {{ADD, "f", S_IFREG | 0644, "x"}, {LINK, "f", 0, "f"}},
 		"f -644 @7 x\n"},
 	{"a hard link replaces",
@@ -97,11 +97,12 @@ static const struct {
 	{"a way through a link stays in the layer",
 		{{ADD, "l", S_IFLNK | 0777, "../../../etc"},
 			{ADD, "l/passwd", S_IFREG | 0644, "x"}},
-		"etc d755 @0\netc/passwd -644 @7 x\nl l777 @7 ../../../etc\n"},
+		"etc d755 @0 implicit\netc/passwd -644 @7 x\nl l777 @7 ../../../etc\n"},
 	{"an absolute link counts from the layer's root",
 		{{ADD, "usr/lib", S_IFDIR | 0755}, {ADD, "lib", S_IFLNK | 0777, "/usr/lib"},
 			{ADD, "lib/x", S_IFREG | 0644, "x"}},
-		"lib l777 @7 /usr/lib\nusr d755 @0\nusr/lib d755 @7\nusr/lib/x -644 @7 x\n"},
+		"lib l777 @7 /usr/lib\nusr d755 @0 implicit\nusr/lib d755 @7\nusr/lib/x -644 @7 "
+		"x\n"},
 	{"links in a circle",
 		{{ADD, "a", S_IFLNK | 0777, "b"}, {ADD, "b", S_IFLNK | 0777, "a"},
 			{ADD, "a/f", S_IFREG | 0644}},
@@ -111,11 +112,11 @@ static const struct {
 	{"the root is no file", {{ADD, "", S_IFREG | 0644, "x"}}, NULL,
 		"the root is not a directory", ERROR_INVALID},
 	{"whiteouts", {{WHITEOUT, "a/gone"}, {WHITEOUT, "gone"}},
-		"a d755 @0\na/gone whiteout\ngone whiteout\n"},
+		"a d755 @0 implicit\na/gone whiteout\ngone whiteout\n"},
 	{"a whiteout leaves what this layer has",
 		{{ADD, "f", S_IFREG | 0644, "x"}, {WHITEOUT, "f"},
 			{ADD, "d/g", S_IFREG | 0644, "x"}, {WHITEOUT, "d"}},
-		"d d755 @0 opaque\nd/g -644 @7 x\nf -644 @7 x\n"},
+		"d d755 @0 opaque implicit\nd/g -644 @7 x\nf -644 @7 x\n"},
 	{"an entry takes the place of a whiteout",
 		{{WHITEOUT, "f"}, {ADD, "f", S_IFREG | 0644, "x"}, {WHITEOUT, "d"},
 			{ADD, "d/g", S_IFREG | 0644, "y"}},
@@ -192,6 +193,8 @@ static void list_one(int dirfd, const char *name, const char *path, struct buffe
 		assert_true(fd >= 0);
 		if (fgetxattr(fd, "user.overlay.opaque", text, sizeof(text)) == 1 && text[0] == 'y')
 			buffer_puts(out, " opaque");
+		if (fgetxattr(fd, "user.overlay.stoker.implicit", text, sizeof(text)) == 1)
+			buffer_puts(out, " implicit");
 		buffer_putc(out, '\n');
 		list(fd, path, out);
 		return;
@@ -343,6 +346,35 @@ static void test_xattrs(void **state)
 	assert_int_equal(fgetxattr(d, "user.overlay.opaque", value, sizeof(value)), 1);
 }
 
+static bool has_mark(int fd, const char *name)
+{
+	char value[2];
+	return fgetxattr(fd, name, value, sizeof(value)) == 1 && value[0] == 'y';
+}
+
+static void test_root_marks(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *path;
+		bool root_implicit, below;
+	} marks[] = {{"", false, false}, {"d", true, false}, {"a/d", true, true}};
+	for (size_t i = 0; i < array_size(marks); i++) {
+		char folder[32];
+		struct error err;
+		cleanup_fd int fd = make_folder(folder);
+		struct layer_sink *s = writer_in(fd);
+		const struct layer_entry e = {.path = marks[i].path, .mode = S_IFDIR | 0755};
+		assert_int_equal(s->functions->add(s, &e, &err), 0);
+		assert_int_equal(s->functions->finish(s, &err), 0);
+		s->functions->free(s);
+		directory_remove(AT_FDCWD, folder, &err);
+		assert_int_equal(
+			has_mark(fd, "user.overlay.stoker.implicit"), marks[i].root_implicit);
+		assert_int_equal(has_mark(fd, "user.overlay.stoker.below"), marks[i].below);
+	}
+}
+
 static void test_data_bounds(void **state)
 {
 	(void)state;
@@ -389,6 +421,7 @@ int main(void)
 		cmocka_unit_test(test_entries),
 		cmocka_unit_test(test_root_mode),
 		cmocka_unit_test(test_xattrs),
+		cmocka_unit_test(test_root_marks),
 		cmocka_unit_test(test_data_bounds),
 		cmocka_unit_test(test_memory_limit),
 	};

@@ -72,7 +72,7 @@ static const struct {
 	struct step steps[10];
 	const char *expected;
 } trees[] = {
-	{"nothing at all", {{0}}, "/ 40755 0:0 2 0.0\n"},
+	{"nothing at all", {{0}}, "/ 40755 0:0 2 0.0{implicit}\n"},
 	{"every kind",
 		{{DIRECTORY, "", .mode = 01777, .uid = 7, .mtime = 5}, {F, "f", "hello", 04755},
 			{SYMLINK, "l", "../x"}, {DEVICE, "c"}, {FIFO, "p"},
@@ -86,7 +86,7 @@ static const struct {
 		"/p 10644 0:0 1 0.0\n"},
 	{"names around . and .. keep the byte order",
 		{{F, "..a"}, {F, "!"}, {F, "-"}, {F, "..."}, {F, ".a"}, {F, "\xff"}, {F, "a"}},
-		"/ 40755 0:0 2 0.0\n/! 100644 0:0 1 0.0 0\n/- 100644 0:0 1 0.0 0\n"
+		"/ 40755 0:0 2 0.0{implicit}\n/! 100644 0:0 1 0.0 0\n/- 100644 0:0 1 0.0 0\n"
 		"/... 100644 0:0 1 0.0 0\n/..a 100644 0:0 1 0.0 0\n/.a 100644 0:0 1 0.0 0\n"
 		"/a 100644 0:0 1 0.0 0\n/\xff 100644 0:0 1 0.0 0\n"},
 	{"owners and times that need the extended form",
@@ -94,51 +94,70 @@ static const struct {
 			{F, "c", .uid = 65536, .mtime = 9},
 			{F, "d", .mtime = -9, .mtime_nsec = 999999999},
 			{F, "e", .uid = 4294967294}},
-		"/ 40755 0:0 2 0.0\n/a 100644 0:0 1 9.0 0\n/b 100644 65535:65535 1 9.0 0\n"
+		"/ 40755 0:0 2 0.0{implicit}\n/a 100644 0:0 1 9.0 0\n/b 100644 65535:65535 1 9.0 "
+		"0\n"
 		"/c 100644 65536:65536 1 9.0 0\n/d 100644 0:0 1 -9.999999999 0\n"
 		"/e 100644 4294967294:4294967294 1 0.0 0\n"},
 	{"hard links count, also over directories and to symbolic links",
 		{{F, "a", "x"}, {LINK, "d/b", "a"}, {LINK, "c", "d/b"}, {SYMLINK, "s", "t"},
 			{LINK, "u", "s"}},
-		"/ 40755 0:0 3 0.0\n/a 100644 0:0 3 0.0 1=x\n/c 100644 0:0 3 0.0 1=x\n/d 40755 0:0 "
-		"2 0.0\n"
+		"/ 40755 0:0 3 0.0{implicit}{below}\n/a 100644 0:0 3 0.0 1=x\n"
+		"/c 100644 0:0 3 0.0 1=x\n/d 40755 0:0 2 0.0{implicit}\n"
 		"/d/b 100644 0:0 3 0.0 1=x\n/s 120777 0:0 2 0.0 1=t\n/u 120777 0:0 2 0.0 1=t\n"},
 	{"a later file replaces an earlier one; its other links stay",
 		{{F, "a", "old", .mtime = 3, .uid = 70000}, {LINK, "b", "a"}, {LINK, "c", "a"},
 			{F, "a", "new"}},
-		"/ 40755 0:0 2 0.0\n/a 100644 0:0 1 0.0 3=new\n/b 100644 70000:70000 2 3.0 3=old\n"
+		"/ 40755 0:0 2 0.0{implicit}\n/a 100644 0:0 1 0.0 3=new\n/b 100644 70000:70000 2 "
+		"3.0 3=old\n"
 		"/c 100644 70000:70000 2 3.0 3=old\n"},
 	{"a file in place of a directory drops all below, except what has a link elsewhere",
 		{{F, "d/x", "kept"}, {F, "d/y/z", "gone"}, {LINK, "k", "d/x"}, {F, "d", "file"}},
-		"/ 40755 0:0 2 0.0\n/d 100644 0:0 1 0.0 4=file\n/k 100644 0:0 1 0.0 4=kept\n"},
+		"/ 40755 0:0 2 0.0{implicit}\n/d 100644 0:0 1 0.0 4=file\n/k 100644 0:0 1 0.0 "
+		"4=kept\n"},
 	{"a directory over a directory keeps the children",
 		{{DIRECTORY, "d", .mode = 0700}, {F, "d/x"},
 			{DIRECTORY, "d", .mode = 0711, .uid = 3}},
-		"/ 40755 0:0 3 0.0\n/d 40711 3:3 2 0.0\n/d/x 100644 0:0 1 0.0 0\n"},
+		"/ 40755 0:0 3 0.0{implicit}\n/d 40711 3:3 2 0.0\n/d/x 100644 0:0 1 0.0 0\n"},
 	{"a directory in place of a file hides a lower directory, as the file did",
 		{{F, "d", "x"}, {DIRECTORY, "d", .mode = 0700}, {F, "d/y"}},
-		"/ 40755 0:0 3 0.0\n/d 40700 0:0 2 0.0{trusted.overlay.opaque=y}\n"
+		"/ 40755 0:0 3 0.0{implicit}\n/d 40700 0:0 2 0.0{trusted.overlay.opaque=y}\n"
 		"/d/y 100644 0:0 1 0.0 0\n"},
 	{"whiteouts and opaque directories",
 		{{WHITEOUT, "a/gone"}, {OPAQUE, "o"}, {DIRECTORY, "o", .mode = 0700}, {OPAQUE, ""}},
-		"/ 40755 0:0 4 0.0{trusted.overlay.opaque=y}\n/a 40755 0:0 2 0.0\n"
+		"/ 40755 0:0 4 0.0{trusted.overlay.opaque=y}{implicit}{below}\n"
+		"/a 40755 0:0 2 0.0{implicit}\n"
 		"/a/gone 20000 0:0 1 0.0 0\n/o 40700 0:0 2 0.0{trusted.overlay.opaque=y}\n"},
 	{"a whiteout is about lower layers: this layer's entries stay, before and behind it",
 		{{F, "f", "1"}, {WHITEOUT, "f"}, {F, "d/x"}, {WHITEOUT, "d"}, {WHITEOUT, "g"},
 			{F, "g", "2"}, {WHITEOUT, "e"}, {F, "e/y"}},
-		"/ 40755 0:0 4 0.0\n/d 40755 0:0 2 0.0{trusted.overlay.opaque=y}\n/d/x 100644 0:0 "
+		"/ 40755 0:0 4 0.0{implicit}{below}\n"
+		"/d 40755 0:0 2 0.0{trusted.overlay.opaque=y}{implicit}\n/d/x 100644 0:0 "
 		"1 0.0 0\n"
 		"/e 40755 0:0 2 0.0{trusted.overlay.opaque=y}\n/e/y 100644 0:0 1 0.0 0\n"
 		"/f 100644 0:0 1 0.0 1=1\n/g 100644 0:0 1 0.0 1=2\n"},
 	{"symbolic links of the layer are followed inside the root",
 		{{SYMLINK, "lib", "usr/lib"}, {F, "lib/a"}, {SYMLINK, "up", "../../usr"},
 			{F, "up/b"}, {SYMLINK, "abs", "/usr/."}, {LINK, "abs/c", "lib/a"}},
-		"/ 40755 0:0 3 0.0\n/abs 120777 0:0 1 0.0 6=/usr/.\n/lib 120777 0:0 1 0.0 "
+		"/ 40755 0:0 3 0.0{implicit}{below}\n/abs 120777 0:0 1 0.0 6=/usr/.\n/lib 120777 "
+		"0:0 1 0.0 "
 		"7=usr/lib\n"
-		"/up 120777 0:0 1 0.0 9=../../usr\n/usr 40755 0:0 3 0.0\n/usr/b 100644 0:0 1 0.0 "
+		"/up 120777 0:0 1 0.0 9=../../usr\n/usr 40755 0:0 3 0.0{implicit}\n/usr/b 100644 "
+		"0:0 1 0.0 "
 		"0\n"
-		"/usr/c 100644 0:0 2 0.0 0\n/usr/lib 40755 0:0 2 0.0\n/usr/lib/a 100644 0:0 2 0.0 "
+		"/usr/c 100644 0:0 2 0.0 0\n/usr/lib 40755 0:0 2 0.0{implicit}\n/usr/lib/a 100644 "
+		"0:0 2 0.0 "
 		"0\n"},
+	{"a directory is implicit until it has an entry, and not where this layer hides what is "
+	 "below",
+		{{F, "a/b/x"}, {DIRECTORY, "a", .mode = 0711}, {F, "c/x"}, {F, "c", "gone"},
+			{WHITEOUT, "w"}, {F, "w/x"}, {DIRECTORY, "", .mode = 0755}},
+		"/ 40755 0:0 4 0.0{below}\n/a 40711 0:0 3 0.0\n/a/b 40755 0:0 2 0.0{implicit}\n"
+		"/a/b/x 100644 0:0 1 0.0 0\n/c 100644 0:0 1 0.0 4=gone\n"
+		"/w 40755 0:0 2 0.0{trusted.overlay.opaque=y}\n/w/x 100644 0:0 1 0.0 0\n"},
+	{"an implicit directory that got an entry, or went, leaves no mark on the root",
+		{{F, "a/x"}, {DIRECTORY, "a", .mode = 0711}, {F, "c/x"}, {F, "c"}},
+		"/ 40755 0:0 3 0.0{implicit}\n/a 40711 0:0 2 0.0\n/a/x 100644 0:0 1 0.0 0\n"
+		"/c 100644 0:0 1 0.0 0\n"},
 };
 
 static void test_trees(void **state)
