@@ -5,6 +5,7 @@
 #include "oci/runtime/image_mount.h"
 #include "oci/runtime/layer_mount.h"
 #include "oci/runtime/overlay.h"
+#include "oci/runtime/parents.h"
 
 #include <string.h>
 #include <sys/mount.h>
@@ -52,10 +53,64 @@ static bool stands_again_above(const struct store_layers *layers, size_t i)
 	return false;
 }
 
+// Top first. EROFS layers are opened (they are the caller's to close), folders are their leases.
+static int lower_folders(
+	struct store *s, const struct rootfs_layers *l, int *fds, bool *owned, struct error *err)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		const struct rootfs_layer *layer = &l->items[l->count - 1 - i];
+		owned[i] = layer->format == LAYER_EROFS;
+		fds[i] = owned[i] ? layer_mount_open(s, &layer->diff_id, err) : layer->lease_fd;
+		if (fds[i] < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void close_folders(const struct rootfs_layers *l, const int *fds, const bool *owned)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (owned[i] && fds[i] >= 0)
+			close(fds[i]);
+}
+
+// On top of the layers goes the one that parents.h makes of them, where they need it.
+static int use_parents(struct store *s, const struct store_layers *layers, struct rootfs_layers *l,
+	struct error *err)
+{
+	cleanup_store_layer struct store_layer parents = {.fd = -1};
+	if (l->count < 2)
+		return 0;
+	cleanup_free int *fds = xcalloc(l->count, sizeof(*fds));
+	cleanup_free bool *owned = xcalloc(l->count, sizeof(*owned));
+	cleanup_free struct oci_digest *diff_ids = xcalloc(layers->count, sizeof(*diff_ids));
+	for (size_t i = 0; i < layers->count; i++)
+		diff_ids[i] = layers->items[i].diff_id;
+	struct parents_source source = {
+		.format = layers->items[0].format, .roots = fds, .count = l->count};
+	source.id = store_parents_id(diff_ids, layers->count, source.format);
+	int needed = lower_folders(s, l, fds, owned, err);
+	if (needed == 0)
+		needed = parents_lease(s, &source, &parents, err);
+	close_folders(l, fds, owned);
+	if (needed <= 0)
+		return needed;
+	if (l->count >= OCI_LAYERS_MAX)
+		return error_set(err, ERROR_LIMIT,
+			"the image has %zu layers and needs one more for the attributes of its "
+			"directories; overlayfs takes %d",
+			l->count, OCI_LAYERS_MAX);
+	if (layer_use(s, &parents, &l->items[l->count], err) < 0)
+		return -1;
+	l->count++;
+	return 0;
+}
+
 struct rootfs_layers *rootfs_layers_acquire(
 	struct store *s, const struct store_layers *layers, struct error *err)
 {
-	struct rootfs_layers *l = xcalloc(1, sizeof(*l) + layers->count * sizeof(l->items[0]));
+	struct rootfs_layers *l =
+		xcalloc(1, sizeof(*l) + (layers->count + 1) * sizeof(l->items[0]));
 	l->store = s;
 	for (size_t i = 0; i < layers->count; i++) {
 		if (stands_again_above(layers, i))
@@ -66,7 +121,23 @@ struct rootfs_layers *rootfs_layers_acquire(
 		}
 		l->count++;
 	}
+	if (use_parents(s, layers, l, err) < 0) {
+		rootfs_layers_release(l);
+		return NULL;
+	}
 	return l;
+}
+
+size_t rootfs_layers_count(const struct rootfs_layers *l)
+{
+	return l->count;
+}
+
+const struct oci_digest *rootfs_layers_get(
+	const struct rootfs_layers *l, size_t i, enum layer_format *format)
+{
+	*format = l->items[i].format;
+	return &l->items[i].diff_id;
 }
 
 void rootfs_layers_release(struct rootfs_layers *l)
@@ -104,21 +175,6 @@ static int clone_empty(int fd, struct error *err)
 	return steal_fd(&tree);
 }
 
-// Top first. EROFS layers are opened (`opened` counts them, from the end of the array they are the
-// caller's to close), folders are their leases.
-static int lower_folders(
-	struct store *s, const struct rootfs_layers *l, int *fds, bool *owned, struct error *err)
-{
-	for (size_t i = 0; i < l->count; i++) {
-		const struct rootfs_layer *layer = &l->items[l->count - 1 - i];
-		owned[i] = layer->format == LAYER_EROFS;
-		fds[i] = owned[i] ? layer_mount_open(s, &layer->diff_id, err) : layer->lease_fd;
-		if (fds[i] < 0)
-			return -1;
-	}
-	return 0;
-}
-
 static int mount_lower(struct store *s, const struct rootfs_layers *l,
 	const struct rootfs_overlay *o, int *fds, bool *owned, int empty, struct error *err)
 {
@@ -148,9 +204,7 @@ int rootfs_overlay_mount(struct store *s, const struct rootfs_layers *l,
 	cleanup_free int *fds = xcalloc(l->count + 1, sizeof(*fds));
 	cleanup_free bool *owned = xcalloc(l->count + 1, sizeof(*owned));
 	int mounted = mount_lower(s, l, o, fds, owned, empty, err);
-	for (size_t i = 0; i < l->count; i++)
-		if (owned[i] && fds[i] >= 0)
-			close(fds[i]);
+	close_folders(l, fds, owned);
 	return mounted;
 }
 

@@ -22,6 +22,10 @@ bool rootfs_has_erofs(void);
 // bytes the kernel does not take is ERROR_INTEGRITY.
 struct rootfs_layers *rootfs_layers_acquire(
 	struct store *s, const struct store_layers *layers, struct error *err);
+// What is mounted, lowest first: the image's layers, each once, and perhaps the one of parents.h.
+size_t rootfs_layers_count(const struct rootfs_layers *l);
+const struct oci_digest *rootfs_layers_get(
+	const struct rootfs_layers *l, size_t i, enum layer_format *format);
 // Stop using them; unmounts those that nobody else uses. NULL is fine.
 void rootfs_layers_release(struct rootfs_layers *l);
 

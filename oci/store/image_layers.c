@@ -2,6 +2,8 @@
 // From an image's record to its documents and its layers.
 #include "oci/store/internal.h"
 
+#include <string.h>
+
 int store_image_load(struct store *s, const struct store_image *image, struct arena *a,
 	struct oci_manifest *manifest, struct oci_config *config, struct error *err)
 {
@@ -56,6 +58,22 @@ int store_image_lease(struct store *s, const struct store_image *image, struct s
 	*layers = leased;
 	leased = (struct store_layers){0};
 	return 0;
+}
+
+struct oci_digest store_parents_id(
+	const struct oci_digest *diff_ids, size_t count, enum layer_format format)
+{
+	static const char *const kind[] = {
+		[LAYER_EROFS] = "stoker parents 1 erofs\n",
+		[LAYER_DIRECTORY] = "stoker parents 1 directory\n",
+	};
+	uint8_t digest[SHA256_SIZE];
+	cleanup_sha256 struct sha256 *h = sha256_new();
+	sha256_update(h, kind[format], strlen(kind[format]));
+	for (size_t i = 0; i < count; i++)
+		sha256_update(h, diff_ids[i].text, OCI_DIGEST_SIZE);
+	sha256_final(h, digest);
+	return oci_digest_from_sha256(digest);
 }
 
 void store_layers_release(struct store_layers *layers)

@@ -33,10 +33,10 @@ static int read_layers(struct store *s, struct inventory *v, struct error *err)
 }
 
 // A diff id may stand in an image twice (an empty layer does): it is one layer with one user.
-static void add_layer(
-	struct inventory *v, struct inventory_image *image, const struct oci_digest *diff_id)
+static void add_layer(struct inventory *v, struct inventory_image *image,
+	const struct oci_digest *diff_id, enum layer_format format)
 {
-	const struct inventory_layer key = {.diff_id = *diff_id, .format = image->image->format};
+	const struct inventory_layer key = {.diff_id = *diff_id, .format = format};
 	struct inventory_layer *l =
 		v->layer_count ? bsearch(&key, v->layers, v->layer_count, sizeof(key), compare)
 			       : NULL;
@@ -63,9 +63,17 @@ static int read_image(
 			       ? 0
 			       : -1;
 	}
-	image->layers = arena_array(&v->arena, struct inventory_layer *, config.diff_id_count);
+	image->layers = arena_array(&v->arena, struct inventory_layer *, config.diff_id_count + 2);
+	const enum layer_format format = image->image->format;
 	for (size_t i = 0; i < config.diff_id_count; i++)
-		add_layer(v, image, &config.diff_ids[i]);
+		add_layer(v, image, &config.diff_ids[i], format);
+	image->own_count = image->layer_count;
+	const struct oci_digest parents =
+		store_parents_id(config.diff_ids, config.diff_id_count, format);
+	// An empty EROFS file, that none is needed, belongs to both forms.
+	add_layer(v, image, &parents, format);
+	if (format != LAYER_EROFS)
+		add_layer(v, image, &parents, LAYER_EROFS);
 	return 0;
 }
 
@@ -115,8 +123,8 @@ struct store_size inventory_choose(struct inventory_image *image)
 
 bool inventory_image_in_use(const struct inventory_image *image)
 {
-	for (size_t i = 0; i < image->layer_count; i++)
+	for (size_t i = 0; i < image->own_count; i++)
 		if (!image->layers[i]->in_use)
 			return false;
-	return image->layer_count > 0;
+	return image->own_count > 0;
 }

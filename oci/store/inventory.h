@@ -18,7 +18,8 @@ struct inventory_image {
 	const struct store_image *image;
 	struct inventory_layer **layers; // those that are here
 	size_t layer_count;
-	bool chosen; // to be removed
+	size_t own_count; // without the one of store_parents_id(), which may stand last
+	bool chosen;	  // to be removed
 };
 
 struct inventory {

@@ -96,7 +96,7 @@ void pin_remove(struct store *s, const struct pin *pin)
 static bool read_layers(struct arena *a, const struct json *layers, struct pin *pin)
 {
 	struct error ignored;
-	if (!layers || layers->type != JSON_ARRAY || layers->count > OCI_LAYERS_MAX)
+	if (!layers || layers->type != JSON_ARRAY || layers->count > OCI_LAYERS_MAX + 1)
 		return false;
 	pin->layers = arena_array(a, struct pin_layer, layers->count);
 	json_array_each (item, layers) {

@@ -146,6 +146,11 @@ int store_image_lease(struct store *s, const struct store_image *image, struct s
 	struct error *err);
 void store_layers_release(struct store_layers *layers);
 
+// The name, as if it were a diff id, of the layer that is made of an image's layers (lowest first)
+// to go on top of them: oci/runtime/parents.h. It is needed by the images with these layers.
+struct oci_digest store_parents_id(
+	const struct oci_digest *diff_ids, size_t count, enum layer_format format);
+
 // ---- space (evict.c)
 
 // Make room for `bytes` and `inodes` more: evict least recently used images and the layers that
