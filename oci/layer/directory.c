@@ -185,7 +185,7 @@ static int add_file(struct directory_writer *w, const struct layer_entry *e,
 	return e->size ? 0 : finish_file(w, err);
 }
 
-// Attributes of an earlier entry for the same folder; what marks it opaque stays.
+// Attributes of an earlier entry for the same folder; what marks it opaque or with whiteouts stays.
 static int drop_xattrs(const struct directory_writer *w, int fd, struct error *err)
 {
 	char names[64 * 1024]; // XATTR_LIST_MAX
@@ -195,7 +195,9 @@ static int drop_xattrs(const struct directory_writer *w, int fd, struct error *e
 	for (const char *name = names; name < names + size; name += strlen(name) + 1) {
 		bool ours = starts_with(name, "user.") || starts_with(name, "trusted.") ||
 			    streq(name, "security.capability");
-		if (ours && !streq(name, w->tree.marks->opaque) && fremovexattr(fd, name) < 0)
+		bool stays =
+			streq(name, w->tree.marks->opaque) || streq(name, w->tree.marks->whiteouts);
+		if (ours && !stays && fremovexattr(fd, name) < 0)
 			return error_set_errno(err, errno, "remove attribute %s", name);
 	}
 	return 0;
@@ -360,7 +362,7 @@ static int writer_whiteout(struct layer_sink *s, const char *path, struct error 
 	if (finish_file(w, err) < 0 || directory_tree_place(&w->tree, path, &place, err) < 0)
 		return -1;
 	if (mknodat(place.parent, place.name, S_IFCHR, makedev(0, 0)) == 0)
-		return 0;
+		return directory_tree_set_whiteouts(&w->tree, place.parent, err);
 	if (errno != EEXIST)
 		return error_set_errno(err, errno, "%s: make a whiteout", path);
 	// A whiteout is about the layers below: what this layer has stays, and of a folder only
@@ -425,9 +427,9 @@ static const struct layer_sink_functions functions = {
 
 static const struct directory_marks marks[] = {
 	[DIRECTORY_PRIVILEGED] = {"trusted." LAYER_MARK_OPAQUE, "trusted." LAYER_MARK_IMPLICIT,
-		"trusted." LAYER_MARK_BELOW},
+		"trusted." LAYER_MARK_BELOW, "trusted." LAYER_MARK_WHITEOUTS},
 	[DIRECTORY_UNPRIVILEGED] = {"user." LAYER_MARK_OPAQUE, "user." LAYER_MARK_IMPLICIT,
-		"user." LAYER_MARK_BELOW},
+		"user." LAYER_MARK_BELOW, "user." LAYER_MARK_WHITEOUTS},
 };
 
 struct layer_sink *directory_writer_new(

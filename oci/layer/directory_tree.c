@@ -82,6 +82,13 @@ static void forget_last(struct directory_tree *t)
 	t->last = -1;
 }
 
+int directory_tree_set_whiteouts(struct directory_tree *t, int fd, struct error *err)
+{
+	if (fsetxattr(fd, t->marks->whiteouts, "", 0, 0) < 0 && errno != ENOTSUP)
+		return error_set_errno(err, errno, "set %s", t->marks->whiteouts);
+	return 0;
+}
+
 int directory_tree_set_opaque(struct directory_tree *t, int fd, struct error *err)
 {
 	if (fsetxattr(fd, t->marks->opaque, "y", 1, 0) < 0)

@@ -30,7 +30,7 @@ struct directory_record {
 
 // Names of attributes.
 struct directory_marks {
-	const char *opaque, *implicit, *below; // the latter two: oci/layer/mark.h
+	const char *opaque, *implicit, *below, *whiteouts; // oci/layer/mark.h
 };
 
 struct directory_tree {
@@ -71,6 +71,9 @@ int directory_tree_make(struct directory_tree *t, const struct directory_place *
 // Remove what stands at a place, folders with all below. Nothing there is fine.
 int directory_tree_clear(
 	struct directory_tree *t, const struct directory_place *place, struct error *err);
+
+// The folder holds a whiteout (oci/layer/mark.h).
+int directory_tree_set_whiteouts(struct directory_tree *t, int fd, struct error *err);
 
 // Hide what lower layers have in the folder (overlayfs).
 int directory_tree_set_opaque(struct directory_tree *t, int fd, struct error *err);

@@ -168,20 +168,33 @@ static bool has_implicit(const struct erofs_tree *t)
 	return false;
 }
 
-static int add_marks(struct pass *p, struct erofs_directory *d, bool below, struct error *err)
+static bool has_whiteouts(const struct pass *p, uint32_t directory)
 {
+	for (uint32_t i = p->start[directory]; i < p->start[directory + 1]; i++)
+		if (p->order[i] < DOTDOT &&
+			(p->tree->nodes[p->order[i]].flags & EROFS_NODE_WHITEOUT))
+			return true;
+	return false;
+}
+
+static int add_marks(struct pass *p, uint32_t index, struct error *err)
+{
+	struct erofs_directory *d = &p->tree->directories[index];
+	bool below = index == 0 && has_implicit(p->tree), whiteouts = has_whiteouts(p, index);
 	struct buffer *b = &p->w->xattrs;
-	if (!d->opaque && !d->implicit && !below)
+	if (!d->opaque && !d->implicit && !below && !whiteouts)
 		return 0;
 	buffer_clear(b);
 	if (d->xattr_size)
 		buffer_append(b, d->xattrs, d->xattr_size);
 	if (d->opaque)
-		erofs_xattrs_add_mark(b, LAYER_MARK_OPAQUE);
+		erofs_xattrs_add_mark(b, LAYER_MARK_OPAQUE, "y");
 	if (d->implicit)
-		erofs_xattrs_add_mark(b, LAYER_MARK_IMPLICIT);
+		erofs_xattrs_add_mark(b, LAYER_MARK_IMPLICIT, "y");
 	if (below)
-		erofs_xattrs_add_mark(b, LAYER_MARK_BELOW);
+		erofs_xattrs_add_mark(b, LAYER_MARK_BELOW, "y");
+	if (whiteouts)
+		erofs_xattrs_add_mark(b, LAYER_MARK_WHITEOUTS, "");
 	if (erofs_tree_charge(p->tree, b->size, err) < 0)
 		return -1;
 	void *copy = arena_alloc(&p->tree->arena, b->size);
@@ -201,7 +214,7 @@ static int lay_out(struct pass *p, struct error *err)
 		struct erofs_directory *d = &p->tree->directories[index];
 		if (d->dead)
 			continue;
-		if (add_marks(p, d, index == 0 && has_implicit(p->tree), err) < 0)
+		if (add_marks(p, index, err) < 0)
 			return -1;
 		size_t used;
 		uint32_t i = p->start[index], end = p->start[index + 1];

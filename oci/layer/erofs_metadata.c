@@ -110,9 +110,9 @@ int erofs_xattrs_encode(const struct layer_entry *e, struct buffer *b, struct er
 	return 0;
 }
 
-void erofs_xattrs_add_mark(struct buffer *b, const char *name)
+void erofs_xattrs_add_mark(struct buffer *b, const char *name, const char *value)
 {
-	add_xattr(b, EROFS_XATTR_TRUSTED, name, "y", 1);
+	add_xattr(b, EROFS_XATTR_TRUSTED, name, value, strlen(value));
 }
 
 // Castagnoli's polynomial, reflected; bit by bit, as it runs over one block of an image.

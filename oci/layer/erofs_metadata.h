@@ -47,8 +47,8 @@ static inline size_t erofs_links_offset(bool extended)
 // Append the attributes of an entry to `b`, encoded. Namespaces that neither EROFS nor any Linux
 // file system stores are left out, as unpackers do. ERROR_LIMIT for what EROFS cannot hold.
 int erofs_xattrs_encode(const struct layer_entry *e, struct buffer *b, struct error *err);
-// Append trusted.<name> = "y": what makes a directory opaque for overlayfs, and oci/layer/mark.h.
-void erofs_xattrs_add_mark(struct buffer *b, const char *name);
+// Append trusted.<name> = value: the marks of oci/layer/mark.h.
+void erofs_xattrs_add_mark(struct buffer *b, const char *name, const char *value);
 
 // The device number as the kernel encodes it.
 static inline uint32_t erofs_device(uint32_t major, uint32_t minor)

@@ -16,3 +16,7 @@
 // not name, is not meant.)
 #define LAYER_MARK_BELOW  "overlay.stoker.below"
 #define LAYER_MARK_OPAQUE "overlay.opaque"
+// The directory holds whiteouts. Without it overlayfs lists a directory that only one layer has as
+// it stands on the disk, and the whiteouts with it: names that cannot be opened. Its value is
+// empty.
+#define LAYER_MARK_WHITEOUTS "overlay.origin"

@@ -176,14 +176,18 @@ def test_loop_devices(stoker, two_images):
     assert loop_devices_of(stoker.folder) == []
 
 
-def test_one_layer_with_whiteouts(stoker, registry, image_builder):
-    """A single layer is shown as an image too: whiteouts in it hide nothing and are not seen."""
-    tar = Tar().dir("d").file("d/x", "x").whiteout("gone").file("y", "y")
-    reference = registry.push(image_builder(tar), "store/one-layer")
-    stoker.pull(reference)
+@pytest.mark.parametrize("form", ["erofs", "directory"])
+def test_one_layer_with_whiteouts(stoker, registry, image_builder, form):
+    """A single layer is shown as an image too: whiteouts in it hide nothing and are not seen, not even in
+    a folder that only this layer has, which overlayfs would list as it stands on the disk."""
+    tar = Tar().dir("d").file("d/x", "x").whiteout("d/gone").whiteout("gone").file("y", "y")
+    tar.dir("d", mode=0o750).whiteout("implicit/gone")
+    reference = registry.push(image_builder(tar), f"store/one-layer-{form}")
+    stoker.pull(reference, "--layer-format", form)
     with stoker.mounted(reference) as root:
-        assert sorted(os.listdir(root)) == ["d", "y"]
+        assert sorted(os.listdir(root)) == ["d", "implicit", "y"]
         assert os.listdir(root / "d") == ["x"]
+        assert os.listdir(root / "implicit") == []
 
 
 @pytest.mark.parametrize("form", ["erofs", "directory"])
