@@ -70,7 +70,7 @@ int parents_look(const struct parents_tree *t, size_t layer, const char *path,
 	struct error why;
 	struct stat st;
 	char names[XATTRS_MAX];
-	size_t size;
+	size_t size = 0;
 	cleanup_fd int opened = file_open_beneath(t->roots[layer], path,
 		O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS, &why);
 	*gone = opened < 0 && why.sys == ENOENT;
@@ -116,7 +116,7 @@ static void *allocate(struct walk *w, size_t size, struct error *err)
 static int read_xattrs(int fd, struct arena *a, struct layer_entry *e, struct error *err)
 {
 	char names[XATTRS_MAX];
-	size_t size, count = 0;
+	size_t size = 0, count = 0;
 	if (list_xattrs(fd, names, &size, err) < 0)
 		return -1;
 	for (size_t i = 0; i < size; i++)
