@@ -28,6 +28,7 @@ char *arena_printf(struct arena *a, const char *format, ...)
 
 #define arena_new(a, type)	    ((type *)arena_alloc((a), sizeof(type)))
 #define arena_array(a, type, count) ((type *)arena_alloc_array((a), (count), sizeof(type)))
-void *arena_alloc_array(struct arena *a, size_t count, size_t size) __attribute__((returns_nonnull));
+void *arena_alloc_array(struct arena *a, size_t count, size_t size)
+	__attribute__((returns_nonnull));
 
 #define cleanup_arena __attribute__((cleanup(arena_release)))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A growable run of bytes. `data` is NUL-terminated behind `size` (once anything was appended), so text
-// can be read as a string.
+// A growable run of bytes. `data` is NUL-terminated behind `size` (once anything was appended), so
+// text can be read as a string.
 #pragma once
 
 #include "base/memory.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files and folders of our own. Everything takes a directory descriptor first (AT_FDCWD where none) and
-// opens with O_CLOEXEC. A path that an image, a job or a registry has a say in is reached with
+// Files and folders of our own. Everything takes a directory descriptor first (AT_FDCWD where none)
+// and opens with O_CLOEXEC. A path that an image, a job or a registry has a say in is reached with
 // file_open_beneath() only.
 #pragma once
 
@@ -21,15 +21,15 @@ void close_fdp(int *fd); // closes if >= 0, keeps errno
 int file_read(int dirfd, const char *path, size_t limit, struct buffer *b, struct error *err);
 int file_read_fd(int fd, const char *name, size_t limit, struct buffer *b, struct error *err);
 
-// Make `path` hold exactly these bytes: temporary name beside it, write, fsync, rename, fsync of the
-// folder. A crash leaves the old file or the new one.
-int file_write_atomic(int dirfd, const char *path, const void *data, size_t size, mode_t mode,
-	struct error *err);
+// Make `path` hold exactly these bytes: temporary name beside it, write, fsync, rename, fsync of
+// the folder. A crash leaves the old file or the new one.
+int file_write_atomic(
+	int dirfd, const char *path, const void *data, size_t size, mode_t mode, struct error *err);
 
 // write(2) until everything is out; EINTR is retried. `name` is for the error.
 int write_all(int fd, const void *data, size_t size, const char *name, struct error *err);
-int pwrite_all(int fd, const void *data, size_t size, off_t offset, const char *name,
-	struct error *err);
+int pwrite_all(
+	int fd, const void *data, size_t size, off_t offset, const char *name, struct error *err);
 
 // mkdir -p; existing folders keep their mode. Missing ones get `mode`.
 int directory_make(int dirfd, const char *path, mode_t mode, struct error *err);
@@ -37,8 +37,8 @@ int directory_make(int dirfd, const char *path, mode_t mode, struct error *err);
 int directory_open(int dirfd, const char *path, struct error *err);
 // directory_make() then directory_open().
 int directory_ensure(int dirfd, const char *path, mode_t mode, struct error *err);
-// rm -rf, never following a symbolic link and never crossing a mount point. Missing is fine. Works for
-// trees of any depth with bounded descriptors.
+// rm -rf, never following a symbolic link and never crossing a mount point. Missing is fine. Works
+// for trees of any depth with bounded descriptors.
 int directory_remove(int dirfd, const char *path, struct error *err);
 
 // openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | extra_resolve (RESOLVE_IN_ROOT replaces
@@ -54,5 +54,6 @@ int file_lock(int fd, int operation, const char *name, struct error *err);
 char *path_join(const char *a, const char *b);
 // The part behind the last '/', inside the argument.
 const char *path_base(const char *path);
-// The absolute form of `path` against the current folder, without resolving links; owned by the caller.
+// The absolute form of `path` against the current folder, without resolving links; owned by the
+// caller.
 char *path_absolute(const char *path, struct error *err);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// JSON writer on yajl_gen. It remembers its first failure (a string that is not UTF-8), so callers check
-// once, at the end.
+// JSON writer on yajl_gen. It remembers its first failure (a string that is not UTF-8), so callers
+// check once, at the end.
 #pragma once
 
 #include "base/buffer.h"
@@ -34,8 +34,8 @@ void json_write_member(struct json_writer *w, const char *key, const char *s);
 void json_write_member_int(struct json_writer *w, const char *key, int64_t v);
 void json_write_member_bool(struct json_writer *w, const char *key, bool v);
 
-// The text (pretty: ended by a line break), appended to `out`. Fails with ERROR_INVALID if any call failed
-// or something is left open.
+// The text (pretty: ended by a line break), appended to `out`. Fails with ERROR_INVALID if any call
+// failed or something is left open.
 int json_writer_finish(struct json_writer *w, struct buffer *out, struct error *err);
 
 DEFINE_CLEANUP(json_writer_free, struct json_writer *, json_writer_free)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Logging, for agent/ and the programs: one line per event on stderr, with a level and a time. oci/ and
-// base/ never log; they return errors. When stderr is systemd's journal (JOURNAL_STREAM), lines carry
-// the <N> priority prefix of sd-daemon(3) instead of a time.
+// Logging, for agent/ and the programs: one line per event on stderr, with a level and a time. oci/
+// and base/ never log; they return errors. When stderr is systemd's journal (JOURNAL_STREAM), lines
+// carry the <N> priority prefix of sd-daemon(3) instead of a time.
 #pragma once
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a layer's entries go into: the EROFS writer (erofs.h) or a directory (directory.h). The tar reader
-// (tar.h) calls the functions in the order of the archive; the same path may come again and then replaces
-// what stood there (a directory over a directory keeps the children). Paths arrive normalised: relative,
-// no empty, "." or ".." component, no trailing '/', "" for the root itself; every component at most 255
-// bytes. Missing parents are made by the sink as root-owned directories, mode 0755, time 0.
+// What a layer's entries go into: the EROFS writer (erofs.h) or a directory (directory.h). The tar
+// reader (tar.h) calls the functions in the order of the archive; the same path may come again and
+// then replaces what stood there (a directory over a directory keeps the children). Paths arrive
+// normalised: relative, no empty, "." or ".." component, no trailing '/', "" for the root itself;
+// every component at most 255 bytes. Missing parents are made by the sink as root-owned
+// directories, mode 0755, time 0.
 #pragma once
 
 #include "base/error.h"
@@ -15,7 +16,7 @@
 #include <sys/types.h>
 
 struct layer_xattr {
-	const char *name;  // full, "security.capability"
+	const char *name; // full, "security.capability"
 	const void *value;
 	size_t size;
 };
@@ -26,9 +27,9 @@ struct layer_entry {
 	uint32_t uid, gid;
 	int64_t mtime; // seconds
 	uint32_t mtime_nsec;
-	uint64_t size;	    // regular files
+	uint64_t size;			 // regular files
 	uint32_t rdev_major, rdev_minor; // character and block devices
-	const char *link;   // target of a symbolic link
+	const char *link;		 // target of a symbolic link
 	const struct layer_xattr *xattrs;
 	size_t xattr_count;
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ordinary main() of a fuzz target: runs every file of the given corpus folders through it once.
+// The ordinary main() of a fuzz target: runs every file of the given corpus folders through it
+// once.
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
