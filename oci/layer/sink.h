@@ -5,7 +5,7 @@
 // then replaces what stood there (a directory over a directory keeps the children). Paths arrive
 // normalised: relative, no empty, "." or ".." component, no trailing '/', "" for the root itself;
 // every component at most 255 bytes. Missing parents are made by the sink as root-owned
-// directories, mode 0755, time 0.
+// directories, mode 0755, time 0, with the marks of mark.h.
 #pragma once
 
 #include "base/error.h"
