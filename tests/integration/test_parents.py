@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 
-import ociimage
 import pytest
 import treecompare
 from ociimage import EPOCH, Tar

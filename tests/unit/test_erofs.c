@@ -125,7 +125,7 @@ static const struct {
 	{"whiteouts and opaque directories",
 		{{WHITEOUT, "a/gone"}, {OPAQUE, "o"}, {DIRECTORY, "o", .mode = 0700}, {OPAQUE, ""}},
 		"/ 40755 0:0 4 0.0{trusted.overlay.opaque=y}{implicit}{below}\n"
-		"/a 40755 0:0 2 0.0{implicit}\n"
+		"/a 40755 0:0 2 0.0{implicit}{trusted.overlay.origin=}\n"
 		"/a/gone 20000 0:0 1 0.0 0\n/o 40700 0:0 2 0.0{trusted.overlay.opaque=y}\n"},
 	{"a whiteout is about lower layers: this layer's entries stay, before and behind it",
 		{{F, "f", "1"}, {WHITEOUT, "f"}, {F, "d/x"}, {WHITEOUT, "d"}, {WHITEOUT, "g"},
