@@ -25,7 +25,7 @@ static enum error_kind kind_of_errno(int sys)
 	}
 }
 
-int error_set(struct error *err, enum error_kind kind, const char *format, ...)
+int(error_set)(struct error *err, enum error_kind kind, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -40,7 +40,7 @@ int error_set(struct error *err, enum error_kind kind, const char *format, ...)
 	return -1;
 }
 
-int error_set_errno(struct error *err, int sys, const char *format, ...)
+int(error_set_errno)(struct error *err, int sys, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
@@ -52,7 +52,7 @@ int error_set_errno(struct error *err, int sys, const char *format, ...)
 	return -1;
 }
 
-int error_context(struct error *err, const char *format, ...)
+int(error_context)(struct error *err, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);

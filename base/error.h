@@ -41,6 +41,17 @@ int error_set_errno(struct error *err, int sys, const char *format, ...)
 // Put "…: " before the text of an error that is set. Returns -1.
 int error_context(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+// Compilers and analyzers cannot know what these return, and would warn of values that are unset
+// only when a call failed. So each call says -1 at its place.
+static inline int error_minus_one(int rc)
+{
+	(void)rc;
+	return -1;
+}
+#define error_set(...)	     error_minus_one(error_set(__VA_ARGS__))
+#define error_set_errno(...) error_minus_one(error_set_errno(__VA_ARGS__))
+#define error_context(...)   error_minus_one(error_context(__VA_ARGS__))
+
 // The name of the kind as it stands in run.json and in logs: "invalid", "not_found", …
 const char *error_kind_name(enum error_kind kind);
 
