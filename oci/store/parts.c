@@ -7,10 +7,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-enum { PART_TRIES = 2000 }; // a millisecond apart
 
 static const char *map_name(const char *part, char name[STORE_NAME_MAX])
 {
@@ -23,25 +20,21 @@ int store_part_open(
 {
 	char map[STORE_NAME_MAX];
 	const char *name = oci_digest_hex(blob);
-	for (int i = 0; i < PART_TRIES; i++) {
-		cleanup_fd int part = -1;
-		int got = store_lock_open(s->parts_fd, name, O_RDWR | O_CREAT, LOCK_SH, &part, err);
-		if (got < 0)
-			return error_context(err, "%s/parts", s->state_dir);
-		if (got != STORE_LOCKED) { // prune looks at it
-			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-			continue;
-		}
-		cleanup_fd int side = openat(s->parts_fd, map_name(name, map),
-			O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (side < 0)
-			return error_set_errno(err, errno, "open %s/parts/%s", s->state_dir, map);
-		*fd = steal_fd(&part);
-		*map_fd = steal_fd(&side);
-		return 0;
-	}
-	return error_set(err, ERROR_UNAVAILABLE,
-		"%s/parts/%s is locked by another process that does not go on", s->state_dir, name);
+	cleanup_fd int part = -1;
+	int got = store_lock_open(s->parts_fd, name, O_RDWR | O_CREAT, LOCK_EX, &part, err);
+	if (got < 0)
+		return error_context(err, "%s/parts", s->state_dir);
+	if (got == STORE_LOCK_BUSY) // another pull, or prune looks at it
+		return 1;
+	if (got != STORE_LOCKED)
+		return error_set(err, ERROR_NOT_FOUND, "folder %s/parts vanished", s->state_dir);
+	cleanup_fd int side = openat(
+		s->parts_fd, map_name(name, map), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (side < 0)
+		return error_set_errno(err, errno, "open %s/parts/%s", s->state_dir, map);
+	*fd = steal_fd(&part);
+	*map_fd = steal_fd(&side);
+	return 0;
 }
 
 void store_part_remove(struct store *s, const struct oci_digest *blob)

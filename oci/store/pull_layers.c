@@ -111,8 +111,18 @@ static void close_download(struct pull_layer *l)
 static int begin_fetch(struct pull_layer *l, struct error *err)
 {
 	struct pull *p = l->pull;
-	if (store_part_open(p->store, &l->blob->digest, &l->part_fd, &l->map_fd, err) < 0)
+	int busy = store_part_open(p->store, &l->blob->digest, &l->part_fd, &l->map_fd, err);
+	if (busy < 0)
 		return -1;
+	if (busy) { // a pull that knows the blob under another diff id: again when it is done
+		close_fdp(&l->lock_fd);
+		l->lock_fd = -1;
+		l->state = LAYER_WANTED;
+		l->shown.phase = PULL_WAITING;
+		return 0;
+	}
+	// Mapped without fear of SIGBUS: the part is ours alone, and our fetcher has no descriptor
+	// of this map yet.
 	struct part part;
 	if (part_open(l->map_fd, l->blob->size, &part, err) < 0)
 		return -1;
@@ -203,8 +213,8 @@ static int step_worked(struct pull_layer *l, struct error *err)
 	end_worker(l);
 	if (store_stage_commit(s, &l->stage, l->diff_id, &l->lease, err) < 0)
 		return -1;
+	store_part_remove(s, &l->blob->digest); // while it is locked: later it may be another's
 	close_download(l);
-	store_part_remove(s, &l->blob->digest);
 	close_fdp(&l->lock_fd);
 	l->lock_fd = -1;
 	l->state = LAYER_READY;

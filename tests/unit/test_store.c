@@ -530,6 +530,20 @@ static void test_parts(void **state)
 	ok(f, pwrite_all(fd, "data", 4, 0, "part", &f->err));
 	ok(f, store_prune(f->s, &options, &report, &f->err)); // in use
 	assert_int_equal(report.parts, 0);
+	// A pull of an image that names the blob with another size would make the map anew.
+	int second = -1, second_map = -1;
+	assert_int_equal(store_part_open(f->s, &d, &second, &second_map, &f->err), 1);
+	assert_true(second == -1 && second_map == -1);
+	// Removed by its user, who still holds it: the next one is another's.
+	struct oci_digest spoiled = digest_of("spoiled");
+	assert_int_equal(store_part_open(f->s, &spoiled, &second, &second_map, &f->err), 0);
+	store_part_remove(f->s, &spoiled);
+	int third, third_map;
+	assert_int_equal(store_part_open(f->s, &spoiled, &third, &third_map, &f->err), 0);
+	store_part_remove(f->s, &spoiled);
+	const int held[] = {second, second_map, third, third_map};
+	for (size_t i = 0; i < array_size(held); i++)
+		close(held[i]);
 	close(fd);
 	close(map);
 	reopen(f, &no_limits); // a start leaves it for the next pull
