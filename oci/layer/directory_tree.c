@@ -12,7 +12,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { LINKS_MAX = 40, RECORD_MEMORY = sizeof(struct directory_record) };
+enum {
+	LINKS_MAX = 40,
+	RECORD_MEMORY = sizeof(struct directory_record),
+	STEP_BYTES = 64, // of a path, that the kernel walks in about the time of one system call
+};
 
 void directory_tree_release(struct directory_tree *t)
 {
@@ -67,8 +71,11 @@ static int set_mark(int fd, const char *name, struct error *err)
 void directory_tree_init(struct directory_tree *t, int root, const struct directory_marks *marks,
 	uint64_t memory_limit)
 {
-	*t = (struct directory_tree){
-		.root = root, .marks = marks, .memory_limit = memory_limit, .last = -1};
+	*t = (struct directory_tree){.root = root,
+		.marks = marks,
+		.memory_limit = memory_limit,
+		.steps = {STEPS_FIRST},
+		.last = -1};
 	// An archive without an entry for the root means the same as one that says nothing of a
 	// parent.
 	struct error none;
@@ -223,6 +230,9 @@ static int walk_path(struct directory_tree *t, struct walk *w, const char *path,
 		const char *next = name + n + (name[n] == '/');
 		bool up = n == 2 && memcmp(name, "..", 2) == 0;
 		bool stay = n == 0 || (n == 1 && name[0] == '.');
+		// The kernel walks all of the way so far again.
+		if (steps_take(&t->steps, 1 + w->length / STEP_BYTES, err) < 0)
+			return -1;
 		if (up)
 			step_up(w);
 		else if (!stay && step_down(w, name, n, err) < 0)
@@ -262,6 +272,7 @@ int directory_tree_open(struct directory_tree *t, const char *path, int *fd, str
 	cleanup_fd int opened = open_beneath(t, path, O_RDONLY | O_DIRECTORY, &why);
 	if (opened < 0) {
 		w = (struct walk){0};
+		steps_grant(&t->steps);
 		if (walk_path(t, &w, path, err) < 0)
 			return -1;
 		opened = open_beneath(t, w.resolved, O_RDONLY | O_DIRECTORY, err);

@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "oci/layer/steps.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -41,6 +42,7 @@ struct directory_tree {
 	struct directory_record *records;
 	size_t record_count, record_capacity;
 	uint64_t memory, memory_limit;
+	struct steps steps;
 	// The folder that was opened last.
 	int last;
 	char last_path[PATH_MAX], last_resolved[PATH_MAX];
@@ -58,7 +60,8 @@ void directory_tree_init(struct directory_tree *t, int root, const struct direct
 void directory_tree_release(struct directory_tree *t);
 
 // Open the folder at `path`; missing ones are made. `*fd` is the tree's. ERROR_INVALID where
-// something stands in the way that is no folder.
+// something stands in the way that is no folder, ERROR_LIMIT when the layer has taken too many
+// steps (steps.h).
 int directory_tree_open(struct directory_tree *t, const char *path, int *fd, struct error *err);
 int directory_tree_place(struct directory_tree *t, const char *path, struct directory_place *place,
 	struct error *err);

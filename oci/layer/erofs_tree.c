@@ -59,7 +59,8 @@ static uint32_t new_directory(struct erofs_tree *t, uint32_t parent)
 
 void erofs_tree_init(struct erofs_tree *t, uint64_t memory_limit)
 {
-	*t = (struct erofs_tree){.memory_limit = memory_limit, .bucket_count = 1024};
+	*t = (struct erofs_tree){
+		.memory_limit = memory_limit, .steps = {STEPS_FIRST}, .bucket_count = 1024};
 	t->buckets = xreallocarray(NULL, t->bucket_count, sizeof(*t->buckets));
 	memset(t->buckets, 0xff, t->bucket_count * sizeof(*t->buckets));
 	t->parent_path = xmalloc(PATH_MAX + 1);
@@ -211,6 +212,8 @@ static int walk(struct erofs_tree *t, const char *path, size_t length, uint32_t 
 		size_t n = (size_t)(stop - name);
 		struct erofs_place place = {*directory, EROFS_NONE, name, n};
 		name = stop + 1;
+		if (steps_take(&t->steps, 1, err) < 0)
+			return -1;
 		if (n == 0 || (n == 1 && place.name[0] == '.'))
 			continue;
 		if (n == 2 && memcmp(place.name, "..", 2) == 0) {
@@ -254,6 +257,7 @@ int erofs_tree_walk(struct erofs_tree *t, const char *path, size_t length, uint3
 	}
 	unsigned links = 0;
 	uint32_t found = 0;
+	steps_grant(&t->steps);
 	if (walk(t, path, length, &found, &links, err) < 0)
 		return -1;
 	if (length <= PATH_MAX) {

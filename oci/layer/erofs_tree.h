@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "oci/layer/erofs_format.h"
+#include "oci/layer/steps.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -66,6 +67,7 @@ struct erofs_tree {
 	uint32_t bucket_count; // a power of two
 	uint64_t key[2];
 	uint64_t memory, memory_limit;
+	struct steps steps;
 	char *parent_path; // the parent directory that was resolved last, and what it was
 	size_t parent_length;
 	uint32_t parent_directory;
@@ -83,7 +85,8 @@ uint32_t erofs_tree_find(
 
 // The directory at `path` (normalised, of `length` bytes). What is missing is made; symbolic links
 // of this layer are followed inside the root, as an unpacker would; a whiteout on the way becomes
-// an opaque directory. ERROR_INVALID where something else stands in the way.
+// an opaque directory. ERROR_INVALID where something else stands in the way, ERROR_LIMIT when the
+// layer has taken too many steps (steps.h).
 int erofs_tree_walk(struct erofs_tree *t, const char *path, size_t length, uint32_t *directory,
 	struct error *err);
 

@@ -414,6 +414,36 @@ static void test_memory_limit(void **state)
 		strstr(err.text, "the names of the layer take more than 2000 bytes of memory"));
 }
 
+// A chain of symbolic links whose targets have many components, walked for each entry anew.
+static void test_steps(void **state)
+{
+	(void)state;
+	char folder[32], path[64], target[4000];
+	cleanup_fd int fd = make_folder(folder);
+	struct layer_sink *s = writer_in(fd);
+	struct error err = {0}, other;
+	struct layer_entry e = {.path = path, .mode = S_IFLNK | 0777, .link = target};
+	int r = 0, entries = 0;
+	for (size_t i = 0; i < sizeof(target); i++)
+		target[i] = i % 2 ? '/' : '.';
+	for (int i = 0; i < 30; i++) {
+		snprintf(target + sizeof(target) - 8, 8, "/l%d", i + 1);
+		snprintf(path, sizeof(path), "l%d", i);
+		assert_int_equal(s->functions->add(s, &e, &err), 0);
+	}
+	e = (struct layer_entry){.path = path, .mode = S_IFREG | 0644};
+	for (; r == 0 && entries < 1000; entries++) {
+		snprintf(path, sizeof(path), "l0/%d/file", entries);
+		r = s->functions->add(s, &e, &err);
+	}
+	s->functions->free(s);
+	directory_remove(AT_FDCWD, folder, &other);
+	assert_int_equal(r, -1);
+	assert_int_equal(err.kind, ERROR_LIMIT);
+	assert_non_null(strstr(err.text, "more than 10000000 steps and 64 for each entry"));
+	assert_in_range(entries, 150, 180); // of 60,000 steps each
+}
+
 int main(void)
 {
 	umask(0);
@@ -424,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_root_marks),
 		cmocka_unit_test(test_data_bounds),
 		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_steps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

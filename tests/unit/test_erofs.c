@@ -476,6 +476,34 @@ static void test_memory_limit(void **state)
 	s->functions->free(s);
 }
 
+// A chain of symbolic links whose targets have many components, walked for each entry anew.
+static void test_steps(void **state)
+{
+	(void)state;
+	struct error err = {ERROR_NONE};
+	cleanup_fd int fd = new_file();
+	struct layer_sink *s = erofs_writer_new(fd, &layer_limits_default);
+	char path[64], target[4000];
+	unsigned entries = 0;
+	int r = 0;
+	for (size_t i = 0; i < sizeof(target); i++)
+		target[i] = i % 2 ? '/' : '.';
+	for (unsigned i = 0; i < 30; i++) {
+		snprintf(target + sizeof(target) - 8, 8, "/l%u", i + 1);
+		snprintf(path, sizeof(path), "l%u", i);
+		assert_int_equal(take(s, &(struct step){SYMLINK, path, target}, &err), 0);
+	}
+	for (; r == 0 && entries < 1000; entries++) {
+		snprintf(path, sizeof(path), "l0/%u/file", entries);
+		r = take(s, &(struct step){F, path}, &err);
+	}
+	s->functions->free(s);
+	assert_int_equal(r, -1);
+	assert_int_equal(err.kind, ERROR_LIMIT);
+	assert_non_null(strstr(err.text, "more than 10000000 steps and 64 for each entry"));
+	assert_in_range(entries, 150, 180); // of 60,000 steps each
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -488,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_xattr_limits),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_steps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
