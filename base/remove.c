@@ -165,7 +165,6 @@ static int remove_entry(
 				return 0;
 			if (errno != EISDIR)
 				return fail(r, errno, name, err);
-			type = DT_DIR;
 		}
 		int fd = enter(folder, name);
 		if (fd >= 0)

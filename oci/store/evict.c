@@ -12,7 +12,7 @@ enum { ROUNDS = 3, NAMED_MAX = 4 };
 
 // A part that nobody went on with for a day is worth less than an image, a younger one more: most
 // likely its pull is tried again, or is the one that asks for room.
-static const int64_t part_old_ms = 24ll * 3600 * 1000;
+static const int64_t part_old_ms = 24LL * 3600 * 1000;
 
 // What must be set free, and what should be.
 struct shortage {
