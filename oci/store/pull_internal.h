@@ -14,7 +14,7 @@ enum pull_layer_state {
 	LAYER_LOCKED,  // ours to make; bytes may be arriving, no worker yet
 	LAYER_WORKING, // a worker converts
 	LAYER_WORKED,  // the worker has ended well: to be committed
-	LAYER_SPOILED, // resumed bytes did not have the digest: to be fetched anew
+	LAYER_SPOILED, // resumed bytes are or may be damaged: to be fetched anew
 	LAYER_READY,   // leased
 };
 

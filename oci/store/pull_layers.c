@@ -75,20 +75,28 @@ static void on_work_progress(void *data, uint64_t consumed, uint64_t produced)
 	l->pull->changed = true;
 }
 
+// Might other bytes have ended otherwise? A worker may die of a torn blob, or find it larger than
+// any layer, before it knows the digest. A full disk has an errno.
+static bool bytes_to_blame(const struct error *err)
+{
+	return err->kind == ERROR_INTEGRITY ||
+	       ((err->kind == ERROR_LIMIT || err->kind == ERROR_SYSTEM) && !err->sys);
+}
+
 static void on_work_done(void *data, const struct layer_result *result, const struct error *err)
 {
 	struct pull_layer *l = data;
 	(void)result;
 	if (!err) {
 		l->state = LAYER_WORKED;
-	} else if (err->kind == ERROR_INTEGRITY) {
+	} else if (l->resumed && bytes_to_blame(err)) {
 		// Bytes from an earlier, interrupted pull may be torn after a power cut: once more,
-		// from nothing. Bytes fetched just now are the registry's own fault.
+		// from nothing.
 		store_part_remove(l->pull->store, &l->blob->digest);
-		if (!l->resumed)
-			return fail_layer(l, err);
 		l->state = LAYER_SPOILED;
 	} else {
+		if (err->kind == ERROR_INTEGRITY) // the registry's own fault
+			store_part_remove(l->pull->store, &l->blob->digest);
 		return fail_layer(l, err);
 	}
 	changed(l->pull);
@@ -231,7 +239,7 @@ static int step_spoiled(struct pull_layer *l, struct error *err)
 		fetcher_blob_cancel(l->pull->fetcher, &l->blob->digest);
 	close_download(l);
 	on_fetch_notice(
-		l, "the bytes kept from an interrupted pull are damaged; fetching them again");
+		l, "the bytes kept from an interrupted pull may be damaged; fetching them again");
 	return begin_fetch(l, err);
 }
 

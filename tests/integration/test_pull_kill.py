@@ -2,10 +2,13 @@
 """kill -9 of any process of a pull at any moment: the store stays usable, nothing half-made is visible,
 the next pull goes on where this one was, and nothing stays behind. --campaign N sets how often."""
 
+import gzip
 import os
+import pathlib
 import random
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -180,3 +183,55 @@ def test_killed_again_and_again(tmp, server, image):
         stoker.assert_nothing_left()
     finally:
         stoker.destroy()
+
+
+def keep_part(stoker, layer, data):
+    """What a pull that was broken off at the end of the blob leaves, with `data` for its bytes."""
+    chunk = 4 << 20
+    assert len(data) == layer.size <= chunk
+    stoker("images")  # makes the folders
+    part = stoker.state / "parts" / layer.digest.removeprefix("sha256:")
+    part.write_bytes(data)
+    header = b"STKPART1" + struct.pack("=QIII", layer.size, chunk, 1, layer.size)
+    pathlib.Path(f"{part}.map").write_bytes(header)
+
+
+@pytest.fixture
+def noise(layout):
+    """A layout with one layer of noise; returns the layer and its bytes."""
+    layer = layout.layer(ociimage.Tar().file("noise", random.Random(3).randbytes(600_000)))
+    layout.image([layer])
+    return layer, layout.blob_path(layer.digest).read_bytes()
+
+
+def test_torn_part_over_a_limit(stoker, scripted, noise):
+    """What a power cut left is larger than any layer may be: noticed before the digest is known."""
+    layer, blob = noise
+    stoker.configure(layers={"max_size": "1M"})
+    torn = gzip.compress(ociimage.Tar().file("big", bytes(4 << 20)).bytes())
+    keep_part(stoker, layer, torn + bytes(len(blob) - len(torn)))
+    assert "may be damaged; fetching them again" in stoker.pull(scripted.reference()).stderr
+    assert len(stoker.layers()) == 1 and stoker.parts() == []
+
+
+def test_worker_that_dies_of_kept_bytes(stoker, scripted, noise):
+    layer, blob = noise
+    keep_part(stoker, layer, blob)
+    part = stoker.state / "parts" / layer.digest.removeprefix("sha256:")
+    with open(f"{part}.map", "r+b") as f:  # the last bytes are missing, and do not come
+        f.seek(24)
+        f.write(struct.pack("=I", layer.size - 1000))
+    scripted.rules.append(lambda e: registries.slowly(200) if e.is_blob else None)
+    process = stoker.popen("pull", scripted.reference())
+    deadline = time.monotonic() + 10
+    workers = []
+    while not workers and time.monotonic() < deadline:
+        found = node.stoker_processes()
+        workers = [pid for pid, command in found.items() if role_of(command) == "layer"]
+    time.sleep(0.1)
+    scripted.rules.clear()
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    node.Stoker.own_children.discard(process.pid)
+    assert process.returncode == 0 and "may be damaged" in err, err
+    assert len(stoker.layers()) == 1 and stoker.parts() == []
