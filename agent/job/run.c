@@ -127,7 +127,8 @@ int run_end(struct run *r, enum run_state state, const struct cause *cause, stru
 	r->cause = *cause;
 	r->ended_ms = now;
 	end_phase(r, now);
-	// The end is recorded whatever becomes of the rest; what cannot be removed now is the sweep's.
+	// The end is recorded whatever becomes of the rest; what cannot be removed now is the
+	// sweep's.
 	if (run_document_write(r, err) < 0 || remove_scratch(r->fd, err) < 0)
 		return -1;
 	unlock(r->runs_fd, r->id);

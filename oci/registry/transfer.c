@@ -10,6 +10,7 @@ enum {
 	RECEIVE_BUFFER = 512 * 1024,
 	SWALLOW_MAX = 256 * 1024,      // of an error's body, to keep the connection
 	CURL_VERSION_LEAST = 0x075500, // CURLOPT_PROTOCOLS_STR
+	ACTIVE_BYTES = 1000, // in a stall time; a byte now and then would hold a pull for ever
 };
 
 struct transfer {
@@ -20,7 +21,8 @@ struct transfer {
 	const struct transfer_events *events;
 	void *data;
 	struct response response;
-	int64_t active; // when the last byte came
+	int64_t active; // when it began, its head was complete or its last ACTIVE_BYTES had come
+	size_t recent;	// bytes since then
 	size_t swallowed;
 	bool begun;    // events->begin() was called
 	bool complete; // curl is done, or never began
@@ -70,6 +72,16 @@ void http_close(struct http *h)
 	h->multi = NULL;
 }
 
+static void received(struct transfer *t, size_t size)
+{
+	t->http->received += size;
+	t->recent += size;
+	if (t->recent < ACTIVE_BYTES)
+		return;
+	t->active = t->http->now;
+	t->recent = 0;
+}
+
 static bool success(const struct response *r)
 {
 	return r->status >= 200 && r->status < 300;
@@ -89,11 +101,14 @@ static size_t on_header(char *line, size_t one, size_t size, void *data)
 	(void)one;
 	if (t->cancelled)
 		return 0;
-	t->active = t->http->now;
-	t->http->received += size;
+	received(t, size);
 	if (response_line(&t->response, line, size, &t->error) < 0)
 		return 0;
-	return t->response.complete && begin(t) < 0 ? 0 : size;
+	if (!t->response.complete)
+		return size;
+	t->active = t->http->now; // the body has a stall time of its own
+	t->recent = 0;
+	return begin(t) < 0 ? 0 : size;
 }
 
 static size_t on_body(char *bytes, size_t one, size_t size, void *data)
@@ -102,8 +117,7 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *data)
 	(void)one;
 	if (t->cancelled)
 		return 0;
-	t->active = t->http->now;
-	t->http->received += size;
+	received(t, size);
 	if (!success(&t->response)) {
 		t->swallowed += size;
 		t->enough = t->swallowed > SWALLOW_MAX;
@@ -293,8 +307,12 @@ static void find_stalls(struct http *h)
 	for (struct transfer *t = h->transfers; t; t = t->next) {
 		if (t->complete || h->now - t->active < h->stall_ms)
 			continue;
-		error_set(&t->error, ERROR_UNAVAILABLE, "no byte for %lld s",
-			(long long)(h->stall_ms / 1000));
+		long long seconds = (long long)(h->stall_ms / 1000);
+		if (t->recent)
+			error_set(&t->error, ERROR_UNAVAILABLE, "fewer than %d bytes in %lld s",
+				ACTIVE_BYTES, seconds);
+		else
+			error_set(&t->error, ERROR_UNAVAILABLE, "no byte for %lld s", seconds);
 		t->complete = true;
 	}
 }

@@ -95,11 +95,11 @@ int store_layer_lock(
 
 // ---- partial downloads
 
-// Open parts/<hex> and its map for a blob (made when missing), for the caller alone: layers' locks do
-// not exclude pulls of images that give one blob two diff ids or two sizes, and a map that is made
-// anew under another's mapping would end that one by SIGBUS. Returns 0, 1 when another process has
-// it (try again later), -1 on error. While `fd` (or a duplicate, in whatever process) is open the
-// part is in use and neither pruned nor evicted.
+// Open parts/<hex> and its map for a blob (made when missing), for the caller alone: layers' locks
+// do not exclude pulls of images that give one blob two diff ids or two sizes, and a map that is
+// made anew under another's mapping would end that one by SIGBUS. Returns 0, 1 when another process
+// has it (try again later), -1 on error. While `fd` (or a duplicate, in whatever process) is open
+// the part is in use and neither pruned nor evicted.
 int store_part_open(
 	struct store *s, const struct oci_digest *blob, int *fd, int *map_fd, struct error *err);
 void store_part_remove(struct store *s, const struct oci_digest *blob);
