@@ -7,11 +7,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -93,9 +95,32 @@ static int landlock_folder(int dirfd, struct error *err)
 	return 0;
 }
 
+// Put the folder behind `dirfd` on a mount of its own where device nodes cannot be opened and
+// nothing can be executed: who may make any node could otherwise make the disk's, and open it. In a
+// mount namespace that only this process has, over /proc, which a worker does not use: any folder
+// that is sure to be there would do. Slave and not private, so that the node's own unmounts still
+// reach the copies.
+static int mount_without_devices(int dirfd, struct error *err)
+{
+	const unsigned long flags = MS_NODEV | MS_NOSUID | MS_NOEXEC;
+	if (fchdir(dirfd) < 0 || unshare(CLONE_NEWNS) < 0 ||
+		mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
+		mount(".", "/proc", NULL, MS_BIND, NULL) < 0 ||
+		mount(NULL, "/proc", NULL, MS_REMOUNT | MS_BIND | flags, NULL) < 0)
+		return error_set_errno(err, errno,
+			"mount the layer's folder without devices, as unpacking as root needs");
+	cleanup_fd int mounted = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	// The old descriptor would still lead to the old mount.
+	if (mounted < 0 || dup3(mounted, dirfd, O_CLOEXEC) < 0)
+		return error_set_errno(err, errno, "open the layer's folder on its own mount");
+	return 0;
+}
+
 static int enter_folder(enum confine_profile profile, int dirfd, struct error *err)
 {
 	umask(0);
+	if (profile == CONFINE_DIRECTORY_PRIVILEGED && mount_without_devices(dirfd, err) < 0)
+		return -1;
 	if (fchdir(dirfd) < 0)
 		return error_set_errno(err, errno, "enter the layer's folder");
 	if (profile == CONFINE_DIRECTORY_PRIVILEGED && chroot(".") == 0)

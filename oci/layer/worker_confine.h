@@ -20,9 +20,10 @@ enum confine_profile {
 
 // No new privileges, no core dump, no ptrace by equals. Root becomes user 65534 without
 // capabilities, or keeps those that making files takes. For the directory forms the folder `dirfd`
-// becomes all there is: chroot(2), or Landlock (Linux 5.19) where that is not permitted. An
-// unprivileged worker on a kernel without Landlock is held by its system calls alone. CONFINE_IMAGE
-// ignores `dirfd`.
+// becomes all there is: chroot(2), or Landlock (Linux 5.19) where that is not permitted. For root
+// the descriptor then leads to a mount of the folder without devices, so that none of those it can
+// make can be opened; CAP_SYS_ADMIN is needed for that. An unprivileged worker on a kernel without
+// Landlock is held by its system calls alone. CONFINE_IMAGE ignores `dirfd`.
 int confine_privileges(enum confine_profile profile, int dirfd, struct error *err);
 
 // A bound on the process's memory behind the counted one, for what is not counted or a stranger
