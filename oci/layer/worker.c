@@ -10,6 +10,7 @@
 #include "base/process.h"
 #include "oci/layer/worker_protocol.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -228,9 +229,16 @@ static int start_process(struct layer_worker *w, int socket, struct error *err)
 {
 	static const char *const argv[] = {"stoker", "layer", NULL};
 	static const char *const envp[] = {NULL};
+	char name[32];
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", w->options.blob_fd);
+	// The caller's may be open for writing, and the blob is still there for the next attempt
+	// when a worker in a stranger's hands has ended.
+	cleanup_fd int blob = open(name, O_RDONLY | O_CLOEXEC);
+	if (blob < 0)
+		return error_set_errno(err, errno, "open the blob for reading");
 	const struct process_fd fds[] = {
 		{socket, WORKER_SOCKET},
-		{w->options.blob_fd, WORKER_BLOB},
+		{blob, WORKER_BLOB},
 		{w->options.output_fd, WORKER_OUTPUT},
 	};
 	const struct process_options o = {

@@ -43,7 +43,7 @@ struct layer_worker_events {
 
 struct layer_worker;
 
-// The descriptors are duplicated; the caller keeps his.
+// The descriptors are duplicated, the blob's for reading only; the caller keeps his.
 struct layer_worker *layer_worker_start(struct loop *loop,
 	const struct layer_worker_options *options, const struct layer_worker_events *events,
 	void *data, struct error *err);

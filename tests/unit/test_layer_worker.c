@@ -568,6 +568,7 @@ enum mischief {
 	UNKNOWN_TYPE,
 	FALSE_DIGEST,
 	HUGE_RESULT,
+	WRITE_BLOB,
 	UNTERMINATED_ERROR,
 	NO_ERROR,
 	CONTROL_CHARACTERS,
@@ -584,6 +585,7 @@ static const struct {
 	{UNKNOWN_TYPE, "the layer worker sent a message of an unknown type"},
 	{FALSE_DIGEST, "the layer worker sent a result that cannot be true"},
 	{HUGE_RESULT, "the layer worker sent a result that cannot be true"},
+	{WRITE_BLOB, "the blob was only to be read"},
 	{UNTERMINATED_ERROR, "the layer worker sent an error that is none"},
 	{NO_ERROR, "the layer worker sent an error that is none"},
 	{CONTROL_CHARACTERS, "two?lines"},
@@ -625,6 +627,11 @@ static void misbehave(const struct worker_message *options)
 		m.type = WORKER_RESULT;
 		m.result = (struct layer_result){
 			.diff_id = options->options.diff_id, .uncompressed = UINT64_MAX};
+		say(&m, sizeof(m));
+		break;
+	case WRITE_BLOB:
+		snprintf(m.failure.text, sizeof(m.failure.text), "the blob was %s",
+			pwrite(WORKER_BLOB, "x", 1, 0) == 1 ? "written to" : "only to be read");
 		say(&m, sizeof(m));
 		break;
 	case UNTERMINATED_ERROR:
