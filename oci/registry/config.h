@@ -4,7 +4,7 @@
 //
 //   registries:
 //     connections: 6            # at once, per pull
-//     stall_timeout: 30         # seconds without a byte before a request is tried again
+//     stall_timeout: 30         # seconds with hardly a byte before a request is tried again
 //     retries: 6
 //     docker_config: /etc/stoker/docker   # folder of config.json; default $DOCKER_CONFIG or
 //     ~/.docker hosts:

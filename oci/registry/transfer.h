@@ -3,7 +3,7 @@
 // One HTTP exchange each, all by one curl multi handle: no redirects, no retries, no authentication
 // of its own. What curl could do by itself and we do not let it: follow redirects (credentials),
 // decompress (digests are of the bytes as sent), limit the whole time (a large blob over a slow
-// line is fine; a server that sends no byte for the stall time is not).
+// line is fine; a server that sends fewer than 1,000 bytes in the stall time is not).
 #pragma once
 
 #include "base/curl.h"
@@ -20,7 +20,7 @@ struct http {
 	CURLM *multi;
 	struct transfer *transfers;
 	int64_t now;	   // monotonic ms at the start of this turn
-	int64_t stall_ms;  // no byte for so long: ended with ERROR_UNAVAILABLE
+	int64_t stall_ms;  // hardly a byte for so long: ended with ERROR_UNAVAILABLE
 	uint64_t received; // bytes of heads and bodies in all
 	const char *https_proxy, *http_proxy, *no_proxy; // NULL if none
 };

@@ -61,6 +61,15 @@ def endless_head(connection, _):
         connection.sendall(b"X-More: and more\r\n" * 100)
 
 
+def dripping_head(connection, _):
+    """Header lines without an end, one now and then."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for _line in range(100):
+        connection.sendall(b"X-More: and more\r\n")
+        time.sleep(0.3)
+    return False
+
+
 def endless_line(connection, _):
     """One header line without an end."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")

@@ -656,6 +656,28 @@ def test_slow_is_not_stalled(stoker, scripted, layout):
     assert_has(stoker, layer)
 
 
+def test_drip_is_stalled(quick, scripted, small_image):
+    """A few bytes now and then are no progress, or they would hold a pull for ever."""
+    quick.configure(registries={"retries": 1, "stall_timeout": 1})
+    scripted.rules.append(faulty.always(faulty.is_layer(small_image), registries.slowly(40)))
+    started = time.monotonic()
+    quick.fails(
+        "pull",
+        scripted.reference(),
+        needles=["fewer than 1000 bytes in 1 s", "gave up after 2 attempts"],
+    )
+    assert 2 <= time.monotonic() - started < 10
+
+
+def test_drip_of_a_head_is_stalled(quick, make_raw):
+    """Each header line in time, but no end of them."""
+    quick.configure(registries={"retries": 0, "stall_timeout": 1})
+    server = make_raw(faulty.dripping_head)
+    started = time.monotonic()
+    quick.fails("pull", server.reference(), needles=["fewer than 1000 bytes in 1 s"])
+    assert time.monotonic() - started < 5
+
+
 def test_several_connections_when_slow(stoker, scripted, layout):
     """A large blob over connections of 4 MB/s each: more than one is used."""
     layer = layout.layer(ociimage.Tar().file("big", os.urandom(48 * MIB)), compression="none")
