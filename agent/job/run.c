@@ -120,6 +120,47 @@ static void unlock(int runs_fd, const char *id)
 	unlinkat(runs_fd, name, 0);
 }
 
+static int is_empty(int dirfd, const char *name, struct error *err)
+{
+	int fd = directory_open(dirfd, name, err);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	bool empty = true;
+	if (!folder)
+		return -1;
+	for (struct dirent *e; empty && (e = readdir(folder)) != NULL;)
+		empty = streq(e->d_name, ".") || streq(e->d_name, "..");
+	closedir(folder);
+	return empty;
+}
+
+static int sync_log(int dirfd, struct error *err)
+{
+	static const char name[] = "user_logs/std_log.txt";
+	struct stat st;
+	cleanup_fd int log = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (log < 0 && errno == ENOENT)
+		return 0;
+	if (log < 0 || fstat(log, &st) < 0 || (st.st_size > 0 && fsync(log) < 0))
+		return error_set_errno(err, errno, "fsync %s", name);
+	return 0;
+}
+
+// After a power cut, a run that is recorded as ended must have its results. The log is one file; a
+// job's folders may hold any number, for which one syncfs(2) is the quickest, and no link or pipe
+// in there can lead it astray. A job that left nothing pays nothing.
+static int sync_results(int dirfd, struct error *err)
+{
+	int outputs = is_empty(dirfd, "outputs", err);
+	int logs = outputs < 0 ? -1 : is_empty(dirfd, "logs", err);
+	if (logs < 0)
+		return -1;
+	if (outputs && logs)
+		return sync_log(dirfd, err);
+	if (syncfs(dirfd) < 0)
+		return error_set_errno(err, errno, "write the results to the disk");
+	return 0;
+}
+
 int run_end(struct run *r, enum run_state state, const struct cause *cause, struct error *err)
 {
 	int64_t now = wall_ms();
@@ -129,8 +170,14 @@ int run_end(struct run *r, enum run_state state, const struct cause *cause, stru
 	end_phase(r, now);
 	// The end is recorded whatever becomes of the rest; what cannot be removed now is the
 	// sweep's.
+	struct error unsynced;
+	int synced = sync_results(r->fd, &unsynced);
 	if (run_document_write(r, err) < 0 || remove_scratch(r->fd, err) < 0)
 		return -1;
+	if (synced < 0) {
+		*err = unsynced;
+		return -1;
+	}
 	unlock(r->runs_fd, r->id);
 	return 0;
 }
