@@ -18,7 +18,7 @@ import registries
 PR_SET_CHILD_SUBREAPER = 36
 # What the kernel says when something is wrong, as a pattern; both file systems also say what is fine.
 KERNEL_COMPLAINTS = re.compile(
-    r"erofs(?!.*mounted with root inode)|overlayfs(?!.*\"xino\" feature enabled)"
+    r"erofs(?!.*mounted with root inode)|overlayfs(?!.*\"xino)"
     r"|BUG:|WARNING:|Oops|general protection"
 )
 
