@@ -29,6 +29,7 @@ struct order {
 	size_t limit;
 	fetcher_document_fn *document; // or
 	struct fetcher_blob_events blob;
+	uint64_t contiguous, fetched; // as told last
 	void *data;
 };
 
@@ -241,13 +242,25 @@ static void on_done(struct fetcher *f, const struct fetcher_reply *r, int fd)
 	}
 }
 
+// Numbers that cannot be are not passed on: callers subtract them from later ones.
+static void on_progress(struct order *o, const struct fetcher_reply *r)
+{
+	if (r->contiguous > o->command.size || r->contiguous < o->contiguous ||
+		r->fetched < o->fetched || r->fetched > r->received)
+		return;
+	o->contiguous = r->contiguous;
+	o->fetched = r->fetched;
+	if (o->blob.progress)
+		o->blob.progress(o->data, r->contiguous, r->fetched);
+}
+
 static void on_event(struct fetcher *f, const struct fetcher_reply *r)
 {
-	const struct order *o = find_order(f, r->id);
+	struct order *o = find_order(f, r->id);
 	if (!o || o->document)
 		return;
-	if (r->verb == FETCHER_PROGRESS && o->blob.progress && r->contiguous <= o->command.size)
-		o->blob.progress(o->data, r->contiguous, r->fetched);
+	if (r->verb == FETCHER_PROGRESS)
+		on_progress(o, r);
 	if (r->verb == FETCHER_NOTICE && o->blob.notice)
 		o->blob.notice(o->data, r->error.text);
 }
@@ -267,7 +280,8 @@ static bool take_reply(struct fetcher *f)
 		die(f, &err);
 	if (got <= 0)
 		return false;
-	f->received = r.received;
+	if (r.received > f->received)
+		f->received = r.received;
 	if (r.verb == FETCHER_DONE && r.id == 0)
 		f->dead = r.error; // the socket's end follows
 	else if (r.verb == FETCHER_DONE)

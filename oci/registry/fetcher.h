@@ -48,7 +48,7 @@ void fetcher_document(struct fetcher *f, const struct oci_digest *digest, size_t
 // A blob into a file that may already hold parts of it (oci/registry/part.h keeps which).
 struct fetcher_blob_events {
 	// `contiguous` bytes from the start are in the file; `fetched` bytes came over the network
-	// so far in this call. Called at least every 256 KiB of progress.
+	// so far in this call. Neither goes back. Called at least every 256 KiB of progress.
 	void (*progress)(void *data, uint64_t contiguous, uint64_t fetched);
 	// A line for people: "retrying in 2 s: 503 Service Unavailable". May be NULL.
 	void (*notice)(void *data, const char *text);

@@ -4,7 +4,9 @@
 // What registries do is tested in tests/integration/test_registry.py.
 #include "oci/registry/fetcher.h"
 
+#include "base/message.h"
 #include "base/text.h"
+#include "oci/registry/protocol.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -24,6 +26,7 @@ struct sample {
 	int wanted, ended; // answers
 	bool free_at_end;
 	struct error error; // of the last
+	char progress[200];
 	char notice[200];
 };
 
@@ -237,6 +240,73 @@ static void a_helper_that_dies_is_told(void **state)
 	stop(&s);
 }
 
+// ---- a helper in a stranger's hands
+
+static const struct {
+	const char *why;
+	uint64_t contiguous, fetched, received;
+} tales[] = {
+	{"true", 3, 3, 10},
+	{"more than there is", 11, 5, 10},
+	{"the front goes back", 2, 5, 10},
+	{"the network took bytes back", 5, 2, 10},
+	{"more than came", 5, 11, 10},
+	{"the largest there is", UINT64_MAX, UINT64_MAX, 5},
+	{"true", 7, 6, 9},
+};
+
+static int false_fetcher(void)
+{
+	struct fetcher_command c = {0};
+	struct error err;
+	while (c.verb != FETCHER_BLOB) {
+		int fds[2];
+		if (message_receive(FETCHER_SOCKET, &c, sizeof(c), fds, 2, false, &err) <= 0)
+			return 1;
+	}
+	struct fetcher_reply r = {.verb = FETCHER_PROGRESS, .id = c.id};
+	for (size_t i = 0; i < sizeof(tales) / sizeof(*tales); i++) {
+		r.contiguous = tales[i].contiguous;
+		r.fetched = tales[i].fetched;
+		r.received = tales[i].received;
+		message_send(
+			FETCHER_SOCKET, &r, offsetof(struct fetcher_reply, error), NULL, 0, &err);
+	}
+	r.verb = FETCHER_DONE;
+	message_send(FETCHER_SOCKET, &r, sizeof(r), NULL, 0, &err);
+	pause();
+	return 0;
+}
+
+static void on_progress(void *data, uint64_t contiguous, uint64_t fetched)
+{
+	struct sample *s = data;
+	size_t n = strlen(s->progress);
+	snprintf(s->progress + n, sizeof(s->progress) - n, "%llu:%llu ",
+		(unsigned long long)contiguous, (unsigned long long)fetched);
+}
+
+static void progress_never_goes_back(void **state)
+{
+	struct sample s;
+	char here[4096];
+	(void)state;
+	// It gets no environment and no arguments; the folder it starts in tells it to be false.
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(chdir("/proc"), 0);
+	start(&s, 0);
+	assert_int_equal(chdir(here), 0);
+	const struct fetcher_blob_events events = {.progress = on_progress, .done = on_blob};
+	int fd = memfd_create("blob", MFD_CLOEXEC);
+	fetcher_blob(s.fetcher, &(struct oci_digest){DIGEST}, 10, fd, fd, &events, &s);
+	close(fd);
+	run(&s);
+	assert_string_equal(s.error.text, "");
+	assert_string_equal(s.progress, "3:3 7:6 ");
+	assert_int_equal(fetcher_bytes(s.fetcher), 10);
+	stop(&s);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,9 +318,12 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_cancelled_blob_is_silent),
 		cmocka_unit_test(may_be_freed_in_its_own_callback),
 		cmocka_unit_test(a_helper_that_dies_is_told),
+		cmocka_unit_test(progress_never_goes_back),
 	};
 	// The helper is this program again.
+	char here[8] = "";
 	if (argc == 2 && streq(argv[1], "fetcher"))
-		return fetcher_main();
+		return getcwd(here, sizeof(here)) && streq(here, "/proc") ? false_fetcher()
+									  : fetcher_main();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
