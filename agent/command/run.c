@@ -212,10 +212,30 @@ static int choose_image(struct command *c, struct request *q, struct job_spec *s
 	return oci_reference_parse(s->image, &q->reference, err);
 }
 
+// The layers are leased, the documents are not: `stoker rmi` may take those away before they are
+// read. A second pull brings them back, or says as usual that the image is not here.
+static int get_image(struct command *c, const struct command_pull *o, struct pull_result *pulled,
+	struct store_layers *layers, struct arena *a, struct oci_config *config, struct error *err)
+{
+	struct oci_manifest manifest;
+	for (bool again = false;; again = true) {
+		if (command_pull_image(c, o, pulled, layers, err) < 0)
+			return -1;
+		if (store_image_load(c->store, &pulled->image, a, &manifest, config, err) == 0)
+			return 0;
+		if (again || err->kind != ERROR_NOT_FOUND)
+			return -1;
+		store_layers_release(layers);
+		error_clear(err);
+	}
+}
+
 static int execute(struct command *c, const struct request *q, const struct job_spec *s,
 	struct run *run, struct watch_result *result, enum cause_phase *phase, struct error *err)
 {
 	cleanup_store_layers struct store_layers layers = {0};
+	cleanup_arena struct arena arena = {0};
+	struct oci_config config;
 	struct pull_result pulled;
 	struct command_pull o = {
 		.reference = &q->reference,
@@ -228,13 +248,14 @@ static int execute(struct command *c, const struct request *q, const struct job_
 	*phase = CAUSE_PULLING;
 	if (run_enter(run, RUN_PREPARING, "pulling", err) < 0 ||
 		command_layer_format(c, NULL, &o.format, err) < 0 ||
-		command_pull_image(c, &o, &pulled, &layers, err) < 0)
+		get_image(c, &o, &pulled, &layers, &arena, &config, err) < 0)
 		return -1;
 	run->image = pulled.image;
 	const struct job job = {
 		.spec = s,
 		.run = run,
 		.store = c->store,
+		.image = &config,
 		.layers = &layers,
 		.stdin_fd = s->entry_script ? -1 : STDIN_FILENO,
 		.echo_fd = STDOUT_FILENO,

@@ -16,7 +16,6 @@ enum { NODE_FILE_MAX = 256 * 1024, RUN_BINDS = 3 };
 // What the container is made of; strings in the arena.
 struct plan {
 	struct arena arena;
-	struct oci_config image;
 	char hostname[HOST_NAME_MAX + 1];
 	struct container_file files[3];
 	size_t file_count;
@@ -143,9 +142,10 @@ static const char *const *script_argv(struct plan *p, const struct job_spec *s, 
 	return argv;
 }
 
-static const char *const *image_argv(struct plan *p, struct error *err)
+static const char *const *image_argv(
+	struct plan *p, const struct oci_config *image, struct error *err)
 {
-	const struct oci_strings *entry = &p->image.entrypoint, *cmd = &p->image.cmd;
+	const struct oci_strings *entry = &image->entrypoint, *cmd = &image->cmd;
 	const char **argv = arena_array(&p->arena, const char *, entry->count + cmd->count + 1);
 	for (size_t i = 0; i < entry->count; i++)
 		argv[i] = entry->items[i];
@@ -167,7 +167,7 @@ static int make_spec(
 	*container = (struct container_spec){
 		.hostname = p->hostname,
 		.programs = python ? pythons : NULL,
-		.user = s->user ? s->user : p->image.user,
+		.user = s->user ? s->user : job->image->user,
 		.binds = p->binds,
 		.bind_count = p->bind_count,
 		.files = p->files,
@@ -178,12 +178,12 @@ static int make_spec(
 		container->argv = script_argv(p, s, python);
 		container->cwd = job_folder;
 	} else {
-		container->argv = s->command ? s->command : image_argv(p, err);
-		container->cwd = s->working_directory	 ? s->working_directory
-				 : *p->image.working_dir ? p->image.working_dir
-							 : "/";
+		container->argv = s->command ? s->command : image_argv(p, job->image, err);
+		container->cwd = s->working_directory	    ? s->working_directory
+				 : *job->image->working_dir ? job->image->working_dir
+							    : "/";
 	}
-	container->envp = job_variables(&p->arena, &p->image, s, job->run, p->hostname);
+	container->envp = job_variables(&p->arena, job->image, s, job->run, p->hostname);
 	return container->argv ? 0 : -1;
 }
 
@@ -234,12 +234,9 @@ int job_execute(const struct job *job, struct watch_result *result, enum cause_p
 	struct error *err)
 {
 	__attribute__((cleanup(plan_release))) struct plan p = {0};
-	struct oci_manifest manifest;
 	struct container_spec container;
 	*phase = CAUSE_PREPARING;
-	if (store_image_load(job->store, &job->run->image, &p.arena, &manifest, &p.image, err) <
-			0 ||
-		take_snapshot(job, err) < 0 || plan_files(&p, err) < 0)
+	if (take_snapshot(job, err) < 0 || plan_files(&p, err) < 0)
 		return -1;
 	plan_binds(&p, job);
 	if (make_spec(&p, job, &container, err) < 0)

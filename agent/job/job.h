@@ -19,6 +19,7 @@ struct job {
 	const struct job_spec *spec;
 	struct run *run;
 	struct store *store;
+	const struct oci_config *image;	   // of run->image
 	const struct store_layers *layers; // of run->image; leased
 	int stdin_fd;			   // the script's; -1: /dev/null
 	int echo_fd;			   // where its output is echoed; -1: nowhere
