@@ -78,7 +78,9 @@ static void sample_rate(struct progress *p, uint64_t fetched)
 	}
 	if (now - p->rate_time < RATE_MS)
 		return;
-	double rate = (double)(fetched - p->rate_bytes) * 1000 / (double)(now - p->rate_time);
+	// Fewer than before: a layer is fetched once more.
+	uint64_t more = fetched > p->rate_bytes ? fetched - p->rate_bytes : 0;
+	double rate = (double)more * 1000 / (double)(now - p->rate_time);
 	p->rate = p->rate > 0 ? 0.6 * p->rate + 0.4 * rate : rate;
 	p->rate_time = now;
 	p->rate_bytes = fetched;

@@ -104,11 +104,38 @@ static void logs_phases_once(void **state)
 				  "busybox:latest: trying again\n");
 }
 
+// A layer that is fetched once more, from nothing, takes bytes back.
+static void no_rate_below_nothing(void **state)
+{
+	struct oci_reference reference;
+	struct progress p;
+	struct error err;
+	const struct pull_layer_progress layer = {.phase = PULL_FETCHING, .size = 10, .fetched = 4};
+
+	(void)state;
+	assert_int_equal(oci_reference_parse("busybox", &reference, &err), 0);
+	FILE *file = tmpfile();
+	int saved = dup(STDERR_FILENO);
+	assert_true(file && saved >= 0);
+	dup2(fileno(file), STDERR_FILENO);
+	progress_init(&p, &reference);
+	p.terminal = true;
+	p.rate_time = 1; // long ago
+	p.rate_bytes = 1000 * 1000;
+	progress_update(&p, PULL_FETCHING, &layer, 1);
+	progress_release(&p);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	fclose(file);
+	assert_true(p.rate < 1 && p.rate_bytes == 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(formats_layers),
 		cmocka_unit_test(logs_phases_once),
+		cmocka_unit_test(no_rate_below_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
