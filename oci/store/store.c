@@ -9,13 +9,27 @@ const struct store_limits store_limits_default = {
 	.keep_free_inodes_percent = 5,
 };
 
+// layers/ and tmp/ hold set-user-id programs and devices of foreign images, so a folder that was
+// made by other hands, or opened by them, is closed again. Not where its owner is another user's
+// matter.
+static int close_to_others(int fd, const char *path, struct error *err)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "folder %s", path);
+	if (!(st.st_mode & 0077) || st.st_uid != geteuid() || fchmod(fd, 0700) == 0 ||
+		errno == EROFS)
+		return 0;
+	return error_set_errno(err, errno, "close folder %s to other users", path);
+}
+
 // A folder of ours. On a read-only file system, or for a user who may only look, one that exists is
 // enough.
 static int open_folder(int dirfd, const char *path, int *fd, struct error *err)
 {
 	*fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (*fd >= 0)
-		return 0;
+		return close_to_others(*fd, path, err);
 	if (errno != ENOENT)
 		return error_set_errno(err, errno, "open folder %s", path);
 	*fd = directory_ensure(dirfd, path, 0700, err);

@@ -281,6 +281,23 @@ static void lock_a(struct fixture *f)
 	assert_int_equal(store_layer_lock(f->s, &d, &lock, &f->err), 0);
 }
 
+// Of other hands, or opened by them: what is in there is set-user-id programs and devices.
+static void test_folders_are_closed_to_others(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const folders[] = {
+		"layers/sha256", "blobs/sha256", "images", "parts", "tmp"};
+	for (size_t i = 0; i < array_size(folders); i++)
+		assert_int_equal(fchmodat(f->s->state_fd, folders[i], 0755, 0), 0);
+	reopen(f, &no_limits);
+	for (size_t i = 0; i < array_size(folders); i++) {
+		struct stat st;
+		assert_int_equal(fstatat(f->s->state_fd, folders[i], &st, 0), 0);
+		if ((st.st_mode & 0777) != 0700)
+			fail_msg("%s has mode %o", folders[i], st.st_mode & 0777);
+	}
+}
+
 static void test_one_maker_at_a_time(void **state)
 {
 	struct fixture *f = *state;
@@ -790,6 +807,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_commit_and_lease),
 		TEST(test_leftovers_are_swept),
+		TEST(test_folders_are_closed_to_others),
 		TEST(test_one_maker_at_a_time),
 		TEST(test_leased_layers_stay),
 		TEST(test_pinned_layers_stay),
