@@ -43,6 +43,7 @@ struct command_pull {
 	enum layer_format format;
 	enum pull_policy policy;
 	bool quiet;
+	int *canceled;
 };
 int command_pull_image(struct command *c, const struct command_pull *o, struct pull_result *result,
 	struct store_layers *layers, struct error *err);

@@ -91,6 +91,7 @@ int command_pull_image(struct command *c, const struct command_pull *o, struct p
 		.limits = c->config.layer_limits,
 		.events = o->quiet ? NULL : &events,
 		.data = &progress,
+		.canceled = o->canceled,
 	};
 	progress_init(&progress, o->reference);
 	return pull_image(c->store, &options, result, layers, err);

@@ -241,6 +241,7 @@ static int execute(struct command *c, const struct request *q, const struct job_
 		.reference = &q->reference,
 		.platform = q->platform ? &q->wanted : NULL,
 		.policy = q->policy,
+		.canceled = &result->canceled,
 	};
 	*phase = CAUSE_CHECKING;
 	if (job_check(s, err) < 0)
@@ -286,6 +287,14 @@ static int conclude(struct run *run, int rc, enum cause_phase phase, const struc
 	bool quiet, struct error *err)
 {
 	struct error second = {0};
+	if (rc < 0 && phase == CAUSE_PULLING && r->canceled) {
+		struct cause cause = cause_canceled_early(r->canceled);
+		if (run_end(run, RUN_CANCELED, &cause, err) < 0)
+			return -1;
+		if (!quiet)
+			fprintf(stderr, "%s: Canceled: %s\n", run->id, run->cause.message);
+		return 128 + r->canceled;
+	}
 	if (rc < 0) {
 		struct cause cause = cause_of_error(phase, err);
 		run_end(run, RUN_FAILED, &cause, &second);
@@ -306,7 +315,7 @@ static int conclude(struct run *run, int rc, enum cause_phase phase, const struc
 static int run_job(struct command *c, struct request *q, struct job_spec *s, struct error *err)
 {
 	cleanup_run struct run run = {0};
-	struct watch_result result;
+	struct watch_result result = {0};
 	enum cause_phase phase;
 	if (command_open(c, err) < 0 || choose_image(c, q, s, err) < 0)
 		return -1;

@@ -90,6 +90,16 @@ struct cause cause_canceled(int signo, int status)
 	return c;
 }
 
+struct cause cause_canceled_early(int signo)
+{
+	const char *name = sigdescr_np(signo);
+	struct cause c = {.class = CAUSE_USER, .code = "Canceled", .exit_code = -1};
+	snprintf(c.message, sizeof(c.message),
+		"canceled by signal %d (%s) before the script was started", signo,
+		name ? name : "unknown");
+	return c;
+}
+
 const char *cause_class_name(enum cause_class class)
 {
 	static const char *const names[] = {"user", "system", "infrastructure"};

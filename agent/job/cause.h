@@ -27,5 +27,7 @@ struct cause cause_of_error(enum cause_phase phase, const struct error *err);
 struct cause cause_of_status(int status);
 // The script was stopped by a signal to us. `status`: what became of it.
 struct cause cause_canceled(int signo, int status);
+// There was no script yet.
+struct cause cause_canceled_early(int signo);
 
 const char *cause_class_name(enum cause_class class);

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "oci/store/pull_internal.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -207,10 +208,46 @@ static void on_tick(void *data)
 	loop_timer_set(p->ticker, 50);
 }
 
+static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+
+static void on_end_signal(void *data, int signo)
+{
+	struct pull *p = data;
+	struct error err;
+	*p->options->canceled = signo;
+	error_set(&err, ERROR_SYSTEM, "the pull was canceled by signal %d", signo);
+	pull_fail(p, &err);
+}
+
+static int watch_signals(struct pull *p, struct error *err)
+{
+	if (!p->options->canceled)
+		return 0;
+	*p->options->canceled = 0;
+	for (size_t i = 0; i < array_size(ends); i++)
+		if (!loop_add_signal(p->loop, ends[i], on_end_signal, p, err))
+			return -1;
+	return 0;
+}
+
+// Ctrl-C reaches the fetcher as well, and its end may be seen before our own signal.
+static void take_late_signal(struct pull *p)
+{
+	sigset_t set;
+	if (!p->options->canceled || *p->options->canceled)
+		return;
+	sigemptyset(&set);
+	for (size_t i = 0; i < array_size(ends); i++)
+		sigaddset(&set, ends[i]);
+	int signo = sigtimedwait(&set, NULL, &(struct timespec){0});
+	if (signo > 0)
+		*p->options->canceled = signo;
+}
+
 static int run(struct pull *p, bool known, struct error *err)
 {
 	const struct pull_options *o = p->options;
-	if (!(p->loop = loop_new(err)) ||
+	if (!(p->loop = loop_new(err)) || watch_signals(p, err) < 0 ||
 		!(p->step = loop_add_timer(p->loop, -1, on_step, p, err)) ||
 		!(p->ticker = loop_add_timer(p->loop, 50, on_tick, p, err)) ||
 		!(p->fetcher = fetcher_start(p->loop, o->registries, o->reference, err)))
@@ -222,6 +259,8 @@ static int run(struct pull *p, bool known, struct error *err)
 	else
 		fetcher_manifest(p->fetcher, target, OCI_MANIFEST_BYTES_MAX, on_manifest, p);
 	int rc = loop_run(p->loop, err);
+	if (rc < 0)
+		take_late_signal(p);
 	if (rc < 0 && p->ended)
 		*err = p->error;
 	return rc;

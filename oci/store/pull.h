@@ -50,6 +50,10 @@ struct pull_options {
 	unsigned workers; // layers converted at a time; 0: as many as cores, at most 4
 	const struct pull_events *events; // may be NULL
 	void *data;
+	// NULL: signals do what they always do. Else SIGINT, SIGTERM and SIGHUP end the pull with
+	// an error, and the number stands here (0: none came). They stay blocked afterwards, so
+	// that one that comes late waits for whoever watches next.
+	int *canceled;
 };
 
 struct pull_result {

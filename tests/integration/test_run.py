@@ -13,6 +13,7 @@ import time
 import node
 import ociimage
 import pytest
+import registries
 
 APPLETS = (
     "sh cat ls env id pwd sleep kill mount echo head touch rm mkdir seq dd stat grep readlink "
@@ -677,6 +678,24 @@ def test_signals_reach_the_script(stoker, busybox, tmp, signo, script, status):
     assert document["state"] == "Canceled"
     assert document["cause"]["code"] == "Canceled"
     assert ("got" in script) == ("got" in out)
+
+
+@pytest.mark.parametrize("signo,whom", [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+def test_signal_during_the_pull(stoker, scripted, layout, tmp, signo, whom):
+    """To the program alone, and from a terminal, which tells the helpers too: they must not look like
+    the reason."""
+    layout.image([layout.layer(ociimage.Tar().file("noise", os.urandom(4 << 20)))])
+    scripted.rules.append(lambda e: registries.slowly(100_000) if e.is_blob else None)
+    path = write_job(tmp / "job", scripted.reference())
+    with stoker.popen("run", path, start_new_session=True) as process:
+        wait_for(lambda: any(e.is_blob for e in scripted.requests()), "the pull")
+        whom(process.pid, signo)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == 128 + signo, said
+    assert f"Canceled: canceled by signal {int(signo)}" in said
+    assert record(stoker)["state"] == "Canceled"
+    assert not list((stoker.state / "runs/.active").iterdir())
+    stoker.assert_nothing_left()
 
 
 def test_second_signal_kills(stoker, busybox, tmp):
