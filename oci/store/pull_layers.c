@@ -4,6 +4,7 @@
 // asks for a step; pull_layers_step() then moves each layer as far as it can go. So no object is
 // freed inside its own callback, and the order of things is in one place.
 #include "base/file.h"
+#include "oci/store/internal.h"
 #include "oci/store/pull_internal.h"
 
 #include <stdlib.h>
@@ -156,6 +157,11 @@ static int take_present(struct pull_layer *l, struct error *err)
 	close_fdp(&l->lock_fd);
 	l->lock_fd = -1;
 	l->state = LAYER_READY;
+	// Whoever made it may have been killed before it removed the bytes; nobody comes back for
+	// them.
+	struct store_size unused;
+	struct error ignored;
+	store_part_prune(p->store, oci_digest_hex(&l->blob->digest), false, &unused, &ignored);
 	l->shown.phase = PULL_PRESENT;
 	l->shown.fetched = l->shown.consumed = l->blob->size;
 	return 0;

@@ -204,6 +204,16 @@ def noise(layout):
     return layer, layout.blob_path(layer.digest).read_bytes()
 
 
+def test_part_of_a_layer_that_is_here(stoker, scripted, layout, noise):
+    """Its maker was killed between making the layer visible and removing the bytes."""
+    layer, blob = noise
+    stoker.pull(scripted.reference())
+    keep_part(stoker, layer, blob)
+    layout.image([layer], "second")
+    stoker.pull(scripted.reference(tag="second"))
+    assert stoker.parts() == []
+
+
 def test_torn_part_over_a_limit(stoker, scripted, noise):
     """What a power cut left is larger than any layer may be: noticed before the digest is known."""
     layer, blob = noise
