@@ -724,24 +724,26 @@ def test_other_signals_do_not_cancel(stoker, busybox, tmp):
 
 def test_background_processes_end_with_the_script(stoker, busybox, tmp):
     """Orphans, those that left the session and those that ignore signals."""
-    script = "trap '' TERM INT HUP; (sleep 1000 &) ; sleep 1001 & echo done"
+    mark = f"sleep 10{os.getpid()}"  # no other process of this machine sleeps for just so long
+    script = f"trap '' TERM INT HUP; ({mark} &) ; {mark} & echo done"
     start = time.monotonic()
     result = stoker("run", write_job(tmp / "job", busybox, script))
     assert result.stdout == "done\n"
     assert time.monotonic() - start < 8
     for _, _, command, _ in node.processes().values():
-        assert "sleep 100" not in command
+        assert mark not in command
 
 
 def test_kill_of_the_starter(stoker, busybox, tmp):
     """kill -9: the container dies with it, and the next command cleans up and ends the record."""
-    path = write_job(tmp / "job", busybox, "echo ready; (sleep 2000 &); sleep 2001")
+    mark = f"sleep 20{os.getpid()}"  # no other process of this machine sleeps for just so long
+    path = write_job(tmp / "job", busybox, f"echo ready; ({mark} &); {mark}")
     with start_and_wait(stoker, path) as process:
         process.kill()
         process.wait()
 
     def sleepers():
-        return [c for _, s, c, _ in node.processes().values() if "sleep 200" in c and s != "Z"]
+        return [c for _, s, c, _ in node.processes().values() if mark in c and s != "Z"]
 
     wait_for(lambda: not sleepers(), "the end of the container", 5)
     assert record(stoker)["state"] == "Running"
