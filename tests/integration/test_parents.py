@@ -71,10 +71,9 @@ CASES = {
     ],
 }  # fmt: skip
 
+
 def expected_of(layout, folder):
-    subprocess.run(
-        ["umoci", "unpack", "--image", f"{layout.path}:latest", str(folder)], check=True
-    )
+    subprocess.run(["umoci", "unpack", "--image", f"{layout.path}:latest", str(folder)], check=True)
     return treecompare.snapshot(folder / "rootfs")
 
 
