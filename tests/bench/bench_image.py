@@ -22,11 +22,8 @@ CUTS = (0.15, 0.50, 0.80)
 
 
 def package_sources():
-    for name in ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"):
-        path = pathlib.Path(name)
-        if path.exists() and path.read_text().strip():
-            return name
-    raise SystemExit("pull: no Debian package sources below /etc/apt")
+    script = pathlib.Path(__file__).resolve().parents[2] / "scripts/debian-sources"
+    return subprocess.run([script], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
 def make_root_tar(path):
@@ -42,7 +39,7 @@ def make_root_tar(path):
             f"--include={PACKAGES}",
             "bookworm",
             str(temporary),
-            package_sources(),
+            *package_sources(),
         ],
         check=True,
     )
