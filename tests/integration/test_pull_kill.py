@@ -60,9 +60,12 @@ def role_of(command):
 
 
 def kill_something(chance, victim_role):
-    """Kill one process of the pull, chosen by role if there is one now, or all of them. Returns the roles
-    killed."""
+    """Kill one process of the pull, of the role if it has one now, or all of them. Returns the role
+    killed; None when the pull was over."""
     found = node.stoker_processes()
+    roles = {role_of(command) for command in found.values()}
+    if roles and victim_role != "all" and victim_role not in roles:
+        victim_role = chance.choice(sorted(roles))
     chosen = [pid for pid, command in found.items() if role_of(command) == victim_role]
     victims = list(found) if victim_role == "all" else [chance.choice(chosen)] if chosen else []
     for pid in victims:
