@@ -275,7 +275,7 @@ static void pull_release(struct pull *p)
 }
 #define cleanup_pull __attribute__((cleanup(pull_release)))
 
-static int hand_over(struct pull *p, struct store_layers *layers)
+static void hand_over(struct pull *p, struct store_layers *layers)
 {
 	layers->items = xcalloc(p->layer_count, sizeof(*layers->items));
 	layers->count = p->layer_count;
@@ -284,7 +284,6 @@ static int hand_over(struct pull *p, struct store_layers *layers)
 		layers->items[i] = l->lease;
 		l->lease = (struct store_layer){.fd = -1};
 	}
-	return 0;
 }
 
 int pull_image(struct store *s, const struct pull_options *o, struct pull_result *result,
@@ -336,5 +335,6 @@ int pull_image(struct store *s, const struct pull_options *o, struct pull_result
 		return -1;
 	result->image = p.image;
 	result->pulled = true;
-	return hand_over(&p, layers);
+	hand_over(&p, layers);
+	return 0;
 }
