@@ -324,6 +324,7 @@ const char *json_type_name(enum json_type type)
 		[JSON_NULL] = "null",
 		[JSON_BOOL] = "boolean",
 		[JSON_INTEGER] = "integer",
+		[JSON_UNSIGNED] = "integer",
 		[JSON_NUMBER] = "number",
 		[JSON_STRING] = "string",
 		[JSON_ARRAY] = "array",

@@ -18,7 +18,8 @@ enum json_type {
 	JSON_NUMBER,
 	JSON_STRING,
 	JSON_ARRAY,
-	JSON_OBJECT
+	JSON_OBJECT,
+	JSON_UNSIGNED, // an integer over INT64_MAX, where json_limits allows it
 };
 
 struct json {
@@ -27,6 +28,7 @@ struct json {
 	union {
 		bool boolean;
 		int64_t integer;
+		uint64_t unsigned_integer;
 		double number;
 		struct {
 			const char *string; // UTF-8, NUL-terminated, no NUL inside
@@ -46,9 +48,10 @@ struct json_member {
 };
 
 struct json_limits {
-	size_t bytes; // of the document
-	size_t depth; // of nesting
-	size_t nodes; // values in all
+	size_t bytes;		// of the document
+	size_t depth;		// of nesting
+	size_t nodes;		// values in all
+	bool unsigned_integers; // up to 2^64 - 1: JSON_UNSIGNED above int64, else they are refused
 };
 
 // What image documents and our own files get: 4 MiB, depth 32, 200,000 values.
@@ -56,8 +59,9 @@ extern const struct json_limits json_limits_default;
 
 // Parse one document. The tree lives in the arena. Refused with ERROR_INVALID and "line:column" in
 // the text: malformed JSON, comments, trailing bytes, duplicate keys, a NUL inside a string,
-// invalid UTF-8, integers outside int64. Over a limit: ERROR_LIMIT. `name` is for error texts. NULL
-// for the limits means json_limits_default. 1.0 and 1e3 are JSON_NUMBER, never JSON_INTEGER.
+// invalid UTF-8, integers outside int64 (but see json_limits). Over a limit: ERROR_LIMIT. `name` is
+// for error texts. NULL for the limits means json_limits_default. 1.0 and 1e3 are JSON_NUMBER,
+// never JSON_INTEGER.
 struct json *json_parse(struct arena *a, const char *data, size_t size, const char *name,
 	const struct json_limits *limits, struct error *err);
 

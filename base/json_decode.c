@@ -197,6 +197,9 @@ int json_decode_string(
 int json_decode_int64(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
+	if (value->type == JSON_UNSIGNED)
+		return json_decode_fail(
+			d, value, err, ERROR_INVALID, "does not fit into 64 bits with a sign");
 	if (value->type != JSON_INTEGER)
 		return json_decode_fail(d, value, err, ERROR_INVALID, "must be an integer");
 	*(int64_t *)target = value->integer;
@@ -206,6 +209,10 @@ int json_decode_int64(
 int json_decode_uint64(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
+	if (value->type == JSON_UNSIGNED) {
+		*(uint64_t *)target = value->unsigned_integer;
+		return 0;
+	}
 	if (value->type != JSON_INTEGER || value->integer < 0)
 		return json_decode_fail(
 			d, value, err, ERROR_INVALID, "must be a non-negative integer");
@@ -227,6 +234,8 @@ int json_decode_double(
 {
 	if (value->type == JSON_INTEGER)
 		*(double *)target = (double)value->integer;
+	else if (value->type == JSON_UNSIGNED)
+		*(double *)target = (double)value->unsigned_integer;
 	else if (value->type == JSON_NUMBER)
 		*(double *)target = value->number;
 	else

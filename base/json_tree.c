@@ -207,6 +207,11 @@ int json_tree_number(struct json_tree *t, const char *text, size_t length, struc
 	digits[length] = '\0';
 	struct json value = {.type = JSON_INTEGER};
 	if (!strpbrk(digits, ".eE")) {
+		uint64_t large;
+		if (t->limits->unsigned_integers && parse_u64(digits, &large) && large > INT64_MAX)
+			return add(t,
+				(struct json){.type = JSON_UNSIGNED, .unsigned_integer = large},
+				at);
 		if (!parse_i64(digits, &value.integer))
 			return json_tree_fail(t, ERROR_INVALID, at,
 				"the integer %s does not fit into 64 bits; if it is a name, quote "

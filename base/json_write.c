@@ -190,6 +190,14 @@ void json_write_int(struct json_writer *w, int64_t v)
 		end_value(w, yajl_gen_integer(w->gen, v));
 }
 
+void json_write_unsigned(struct json_writer *w, uint64_t v)
+{
+	char text[24];
+	int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+	if (begin_value(w))
+		end_value(w, yajl_gen_number(w->gen, text, (size_t)n));
+}
+
 void json_write_bool(struct json_writer *w, bool v)
 {
 	if (begin_value(w))
@@ -249,6 +257,9 @@ void json_write_tree(struct json_writer *w, const struct json *tree)
 	case JSON_INTEGER:
 		json_write_int(w, tree->integer);
 		break;
+	case JSON_UNSIGNED:
+		json_write_unsigned(w, tree->unsigned_integer);
+		break;
 	case JSON_NUMBER:
 		json_write_double(w, tree->number);
 		break;
@@ -278,6 +289,12 @@ void json_write_member_int(struct json_writer *w, const char *key, int64_t v)
 {
 	json_write_key(w, key);
 	json_write_int(w, v);
+}
+
+void json_write_member_unsigned(struct json_writer *w, const char *key, uint64_t v)
+{
+	json_write_key(w, key);
+	json_write_unsigned(w, v);
 }
 
 void json_write_member_bool(struct json_writer *w, const char *key, bool v)

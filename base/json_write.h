@@ -24,6 +24,7 @@ void json_write_close_array(struct json_writer *w);
 void json_write_key(struct json_writer *w, const char *key);
 void json_write_string(struct json_writer *w, const char *s); // NULL writes null
 void json_write_int(struct json_writer *w, int64_t v);
+void json_write_unsigned(struct json_writer *w, uint64_t v);
 void json_write_bool(struct json_writer *w, bool v);
 void json_write_double(struct json_writer *w, double v);
 void json_write_null(struct json_writer *w);
@@ -32,6 +33,7 @@ void json_write_tree(struct json_writer *w, const struct json *tree);
 // key and value at once.
 void json_write_member(struct json_writer *w, const char *key, const char *s);
 void json_write_member_int(struct json_writer *w, const char *key, int64_t v);
+void json_write_member_unsigned(struct json_writer *w, const char *key, uint64_t v);
 void json_write_member_bool(struct json_writer *w, const char *key, bool v);
 
 // The text (pretty: ended by a line break), appended to `out`. Fails with ERROR_INVALID if any call

@@ -115,6 +115,29 @@ static const struct json *member_at(const struct json *value, size_t i)
 	return &value->members[i].value;
 }
 
+// Limits of the kernel are unsigned; where a document has such, it asks for them.
+static void test_unsigned(void **state)
+{
+	(void)state;
+	cleanup_arena struct arena a = {0};
+	struct json_limits limits = json_limits_default;
+	struct error err = {0};
+	static const char text[] =
+		"[9223372036854775807, 9223372036854775808, 18446744073709551615]";
+	limits.unsigned_integers = true;
+	const struct json *root = json_parse(&a, text, sizeof(text) - 1, "x", &limits, &err);
+	assert_non_null(root);
+	assert_int_equal(member_at(root, 0)->type, JSON_INTEGER);
+	assert_int_equal(member_at(root, 1)->type, JSON_UNSIGNED);
+	assert_true(member_at(root, 1)->unsigned_integer == 1ULL << 63);
+	assert_true(member_at(root, 2)->unsigned_integer == UINT64_MAX);
+	assert_string_equal(json_type_name(JSON_UNSIGNED), "integer");
+	assert_null(json_parse(&a, "18446744073709551616", 20, "x", &limits, &err));
+	assert_string_equal(err.text, "x:1:1: the integer 18446744073709551616 does not fit into "
+				      "64 bits; if it is a name, quote it");
+	assert_null(json_parse(&a, text, sizeof(text) - 1, "x", NULL, &err));
+}
+
 static void test_values(void **state)
 {
 	(void)state;
@@ -265,6 +288,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_raw_nul),
+		cmocka_unit_test(test_unsigned),
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_scalar_root),
 		cmocka_unit_test(test_places),

@@ -15,6 +15,7 @@ static void write_sample(struct json_writer *w)
 	json_write_member(w, "a/b", "x\n\"\xc3\xa9\x01");
 	json_write_member(w, "none", NULL);
 	json_write_member_int(w, "least", INT64_MIN);
+	json_write_member_unsigned(w, "most", UINT64_MAX);
 	json_write_member_bool(w, "yes", true);
 	json_write_key(w, "list");
 	json_write_open_array(w);
@@ -36,12 +37,13 @@ static void test_text(void **state)
 	(void)state;
 	static const char *const expected[] = {
 		"{\"a/b\":\"x\\n\\\"\xc3\xa9\\u0001\",\"none\":null,"
-		"\"least\":-9223372036854775808,\"yes\":true,"
+		"\"least\":-9223372036854775808,\"most\":18446744073709551615,\"yes\":true,"
 		"\"list\":[0.1,3.0,1e+300,{},null],\"empty\":[]}",
 		"{\n"
 		"  \"a/b\": \"x\\n\\\"\xc3\xa9\\u0001\",\n"
 		"  \"none\": null,\n"
 		"  \"least\": -9223372036854775808,\n"
+		"  \"most\": 18446744073709551615,\n"
 		"  \"yes\": true,\n"
 		"  \"list\": [\n"
 		"    0.1,\n"
