@@ -4,13 +4,14 @@
 // user-mode networking by a helper program (pasta, else slirp4netns), which reaches out as an
 // ordinary program of the node would and lets nothing in. The node's loopback addresses and
 // link-local ones (where clouds keep credentials: 169.254.169.254, fd00:ec2::254) are not reachable
-// through it.
+// through it. It works on a node without any network, too: there it leads nowhere.
 #pragma once
 
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/process.h"
 
+#include <net/if.h>
 #include <stdbool.h>
 
 // Bring the loopback interface of this network namespace up. Only system calls.
@@ -18,24 +19,46 @@ int network_loopback_up(struct error *err);
 
 // What is decided before the container is made, because its resolv.conf is written then.
 struct network_plan {
-	const char *program; // "pasta", "slirp4netns": the first that can be used here
-	bool ipv6;
-	char resolver[2][64]; // where the program forwards name queries from; "" if none
+	const char *program;	     // "pasta", "slirp4netns": the first that is installed
+	bool ipv6;		     // the node has a default route for it, and the program can
+	char interface[IF_NAMESIZE]; // of the node: the one with that route, else "lo"
+	char resolver[2][64]; // where the program forwards name queries from (v4, v6); "" if none
 };
 // ERROR_NOT_FOUND, naming the packages, where neither program is installed.
 int network_plan(struct network_plan *plan, struct error *err);
-// The container's resolv.conf: that of the node (text), with loopback and link-local servers, which
-// are not reachable from inside, replaced by the forwarder.
+// The container's resolv.conf, appended: that of the node (text) without the servers that are not
+// reachable from inside (loopback, link-local, a cloud's own), for which the forwarder stands. All
+// other servers stay: they answer by TCP as well, which the forwarder of older versions of pasta
+// does not. Text over NETWORK_RESOLV_CONF_MAX bytes is ERROR_LIMIT.
+enum { NETWORK_RESOLV_CONF_MAX = 64 * 1024 };
 int network_resolv_conf(
 	const struct network_plan *plan, const char *node, struct buffer *out, struct error *err);
 
+// A zeroed one holds nothing.
 struct network {
-	struct process helper; // ends by itself with the namespace; killed by network_release()
+	struct process helper;	  // pasta or slirp4netns
+	struct process interface; // makes the interface and waits for the helper; ends then
+	int report_fd;		  // of `interface`: a struct error
+	int stderr_fd;		  // of the helper
+	struct network_plan plan; // in use
+	int netns_fd, userns_fd;  // the caller's
 };
 
-// Start the program on the namespaces of the container (userns_fd: that owns netns_fd; -1: ours)
-// and wait until the interface is up. It runs confined: no capabilities but over the container's
-// namespaces, no file system, and dies with us.
+// Make an interface in the container's network namespace (userns_fd: the user namespace that owns
+// it; -1: ours, and we are root) and start the program on it. Returns at once: what it takes is
+// done by children while the caller goes on. network_wait() must follow, with both descriptors
+// still open; then the interface is up. Where pasta does not start, slirp4netns is tried.
+//
+// The program runs as the root of the container's user namespace: no capabilities but over the
+// container's own namespaces, no descriptor but /dev/null and a pipe for its messages; it gives
+// up the file system and filters its system calls itself. It cannot outlive us (PDEATHSIG) nor
+// network_release(), but it holds the namespace, so it does not end when the container does. The
+// thread that starts it must live on.
 int network_start(const struct network_plan *plan, int netns_fd, int userns_fd, struct network *n,
 	struct error *err);
+// ERROR_SYSTEM with the program's own words where it does not start. Call network_release() then,
+// too.
+int network_wait(struct network *n, struct error *err);
 void network_release(struct network *n); // fine on a zeroed one
+
+#define cleanup_network __attribute__((cleanup(network_release)))
