@@ -184,6 +184,9 @@ struct runtime_spec {
 	size_t mount_count;
 	struct runtime_hooks hooks[RUNTIME_HOOK_POINTS];
 	struct json_pairs annotations;
+	// Filled by runtime_spec_parse(): what it passed over, one line each (capabilities that
+	// this program does not know; the specification asks for a warning).
+	struct json_strings warnings;
 
 	// "linux"
 	struct runtime_id_maps uid_mappings, gid_mappings;
