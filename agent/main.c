@@ -8,6 +8,7 @@
 #include "oci/registry/fetcher.h"
 
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static const struct {
@@ -70,9 +71,15 @@ static void raise_descriptor_limit(void)
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; argc == 2 && i < array_size(helpers); i++)
-		if (streq(argv[1], helpers[i].name))
+	for (size_t i = 0; argc == 2 && i < array_size(helpers); i++) {
+		if (streq(argv[1], helpers[i].name)) {
+			// The kernel has named us after the file in memory.
+			char name[16];
+			snprintf(name, sizeof(name), "stoker-%s", helpers[i].name);
+			prctl(PR_SET_NAME, name);
 			return helpers[i].run();
+		}
+	}
 
 	raise_descriptor_limit();
 	struct command c = {0};

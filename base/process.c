@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/weaken.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -15,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -30,6 +32,7 @@ enum { FDS_MOST = 64, STACK_SIZE = 64 * 1024 };
 struct launch {
 	const struct process_options *o;
 	const char *file;
+	int self_fd; // in place of `file`; -1
 	char **envp;
 	pid_t parent;
 	int first_free; // above every descriptor number the child wants
@@ -38,10 +41,45 @@ struct launch {
 	int sys;
 };
 
-// This program itself. The kernel's link also holds when the file has been replaced by an upgrade.
-static const char *self_program(void)
+enum { SELF_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U // Linux 6.3; needed where sysctl vm.memfd_noexec is set
+#endif
+
+static int copy_program(int from, int to)
 {
-	return "/proc/self/exe";
+	off_t at = 0;
+	struct stat st;
+	if (fstat(from, &st) < 0)
+		return -1;
+	while (at < st.st_size)
+		if (sendfile(to, from, &at, (size_t)(st.st_size - at)) <= 0)
+			return -1;
+	return fcntl(to, F_ADD_SEALS, SELF_SEALS);
+}
+
+// This program itself, as a copy in memory that nobody can write to: a helper may become a process
+// of a container, or start one, and from in there /proc/PID/exe leads to the file it runs from
+// (CVE-2019-5736). What runs from such a copy already is it. Returns a descriptor that stays open
+// for the next helper; the kernel's link also holds when the file was replaced by an upgrade.
+static int sealed_self(struct error *err)
+{
+	static int sealed = -1;
+	if (sealed >= 0)
+		return sealed;
+	cleanup_fd int own = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (own < 0)
+		return error_set_errno(err, errno, "open /proc/self/exe");
+	int seals = fcntl(own, F_GET_SEALS);
+	if ((seals >= 0 && (seals & SELF_SEALS) == SELF_SEALS) || weakened("sealed-copy"))
+		return sealed = steal_fd(&own);
+	cleanup_fd int copy = memfd_create("stoker", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	if (copy < 0 && errno == EINVAL)
+		copy = memfd_create("stoker", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (copy < 0 || copy_program(own, copy) < 0)
+		return error_set_errno(err, errno, "copy this program into memory");
+	return sealed = steal_fd(&copy);
 }
 
 static bool is_file(const char *path)
@@ -133,6 +171,8 @@ static int child_place_fds(struct launch *l)
 	}
 	if (o->keep_stderr && standard[2] < 0)
 		standard[2] = fcntl(2, F_DUPFD_CLOEXEC, l->first_free);
+	if (l->self_fd >= 0)
+		l->self_fd = fcntl(l->self_fd, F_DUPFD_CLOEXEC, l->first_free);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int null_copy = null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, l->first_free);
 	if (null_copy < 0)
@@ -166,7 +206,10 @@ static int __attribute__((no_sanitize("address", "undefined"))) child_main(void 
 	}
 	if (child_place_fds(l) < 0)
 		_exit(127);
-	execve(l->file, (char *const *)l->o->argv, l->envp);
+	if (l->self_fd >= 0)
+		syscall(SYS_execveat, l->self_fd, "", l->o->argv, l->envp, AT_EMPTY_PATH);
+	else
+		execve(l->file, (char *const *)l->o->argv, l->envp);
 	failed(l, "start");
 	_exit(127);
 }
@@ -209,11 +252,14 @@ int process_start(const struct process_options *o, struct process *p, struct err
 	cleanup_free char *found = NULL;
 	assert(o->fd_count <= FDS_MOST && o->argv && o->argv[0]);
 	struct launch l = {.o = o,
-		.file = o->file ? o->file : self_program(),
+		.file = o->file ? o->file : o->argv[0],
+		.self_fd = -1,
 		.envp = o->envp ? (char **)o->envp : environ,
 		.parent = getpid(),
 		.first_free = first_free_number(o)};
-	if (!strchr(l.file, '/')) {
+	if (!o->file && (l.self_fd = sealed_self(err)) < 0)
+		return -1;
+	if (o->file && !strchr(l.file, '/')) {
 		found = search_path(l.file, err);
 		if (!found)
 			return -1;

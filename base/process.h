@@ -33,8 +33,8 @@ struct process_options {
 	bool die_with_parent;
 };
 
-// Start a child by vfork-like clone and exec. `file` NULL runs /proc/self/exe: the hidden helper
-// processes are this program again. Fails with NOT_FOUND where the program does not exist.
+// Start a child by vfork-like clone and exec. `file` NULL runs a sealed copy of this program (in
+// memory, made at the first use): the hidden helper processes are this program again. Fails with NOT_FOUND where the program does not exist.
 int process_start(const struct process_options *o, struct process *p, struct error *err);
 
 // Wait for the end. Returns the wait status as waitpid(2) gives it in *status and forgets the
