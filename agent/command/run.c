@@ -66,7 +66,7 @@ static int add_variables(
 
 // SRC:DST[:ro|rw]
 static int parse_bind(struct command *c, struct job_spec *s, const char *text,
-	struct container_bind *bind, struct error *err)
+	struct job_bind *bind, struct error *err)
 {
 	char *copy = arena_strdup(&s->arena, text), *target = strchr(copy, ':');
 	if (!target || target == copy)
@@ -82,7 +82,7 @@ static int parse_bind(struct command *c, struct job_spec *s, const char *text,
 	cleanup_free char *source = path_absolute(copy, err);
 	if (!source)
 		return -1;
-	*bind = (struct container_bind){
+	*bind = (struct job_bind){
 		.source = arena_strdup(&s->arena, source),
 		.target = target,
 		.read_only = mode && streq(mode, "ro"),
@@ -92,8 +92,8 @@ static int parse_bind(struct command *c, struct job_spec *s, const char *text,
 
 static int add_binds(struct command *c, struct request *q, struct job_spec *s, struct error *err)
 {
-	struct container_bind *binds =
-		arena_array(&s->arena, struct container_bind, q->binds.count);
+	struct job_bind *binds =
+		arena_array(&s->arena, struct job_bind, q->binds.count);
 	for (size_t i = 0; i < q->binds.count; i++)
 		if (parse_bind(c, s, q->binds.items[i], &binds[i], err) < 0)
 			return -1;

@@ -49,19 +49,24 @@ static int check_plan(const struct job_spec *spec, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	struct container_plan plan;
-	size_t count = spec->input_count + spec->bind_count, n = 0;
-	struct container_bind *binds = arena_array(&a, struct container_bind, count);
-	for (size_t i = 0; i < spec->input_count; i++)
-		binds[n++] = (struct container_bind){
-			.source = spec->inputs[i].path, .target = spec->inputs[i].target};
-	for (size_t i = 0; i < spec->bind_count; i++)
-		binds[n++] = spec->binds[i];
-	const struct container_spec container = {
-		.cwd = spec->working_directory ? spec->working_directory : "/",
-		.binds = binds,
-		.bind_count = n,
+	static const char *options[] = {"rbind", NULL};
+	const struct json_strings bind = {options, 1};
+	size_t n = 0;
+	struct runtime_spec container = {
+		.mounts =
+			arena_array(&a, struct runtime_mount, spec->input_count + spec->bind_count),
+		.process.cwd = spec->working_directory ? spec->working_directory : "/",
 	};
-	return container_plan(&a, &container, &plan, err);
+	for (size_t i = 0; i < spec->input_count; i++)
+		container.mounts[n++] = (struct runtime_mount){.source = spec->inputs[i].path,
+			.destination = spec->inputs[i].target,
+			.options = bind};
+	for (size_t i = 0; i < spec->bind_count; i++)
+		container.mounts[n++] = (struct runtime_mount){.source = spec->binds[i].source,
+			.destination = spec->binds[i].target,
+			.options = bind};
+	container.mount_count = n;
+	return container_plan(&a, &container, NULL, &plan, err);
 }
 
 int job_check(const struct job_spec *spec, struct error *err)

@@ -28,6 +28,12 @@ struct job_input {
 	bool read_only;
 };
 
+struct job_bind {	    // of a command
+	const char *source; // absolute path on the node; a folder or a file
+	const char *target; // absolute path in the container; made where missing
+	bool read_only;
+};
+
 struct job_spec {
 	struct arena arena;
 	const char *experiment;	      // "run" if not given
@@ -44,7 +50,7 @@ struct job_spec {
 	// For a command. These belong to the caller.
 	const char *const *command;
 	const char *working_directory, *user; // NULL: the image's
-	const struct container_bind *binds;
+	const struct job_bind *binds;
 	size_t bind_count;
 };
 

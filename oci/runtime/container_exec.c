@@ -1,114 +1,212 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/buffer.h"
+//
+// Another process in a running container. A process of ours goes into the container's namespaces
+// and forks there (a PID namespace is for children); what it forks becomes the program. While it
+// still is this program, inside, it can be neither traced nor looked into (PR_SET_DUMPABLE), has no
+// descriptor of ours but those it passes on, and asks nothing by path before it is the container's
+// user.
 #include "base/file.h"
-#include "base/text.h"
+#include "base/message.h"
 #include "oci/runtime/container_internal.h"
 
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-const char container_default_path[] =
-	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+struct exec_launch {
+	const struct container_exec *x;
+	struct seccomp_program seccomp;
+	int sync_fd;
+	int flags; // namespaces to enter
+};
 
-static const char *env_get(const char *const *envp, const char *name)
+static const struct {
+	int flag;
+	const char *name;
+} namespaces[] = {
+	{CLONE_NEWUSER, "user"},
+	{CLONE_NEWCGROUP, "cgroup"},
+	{CLONE_NEWIPC, "ipc"},
+	{CLONE_NEWUTS, "uts"},
+	{CLONE_NEWNET, "net"},
+	{CLONE_NEWPID, "pid"},
+	{CLONE_NEWNS, "mnt"},
+};
+
+static bool is_other(pid_t pid, const char *name)
 {
-	size_t n = strlen(name);
-	for (; *envp; envp++)
-		if (strncmp(*envp, name, n) == 0 && (*envp)[n] == '=')
-			return *envp + n + 1;
-	return NULL;
+	char path[64], own[64];
+	struct stat theirs, ours;
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, name);
+	snprintf(own, sizeof(own), "/proc/self/ns/%s", name);
+	return stat(path, &theirs) == 0 && stat(own, &ours) == 0 && theirs.st_ino != ours.st_ino;
 }
 
-static bool is_program(const char *path, bool *forbidden)
+static void __attribute__((noreturn)) give_up(const struct exec_launch *l, const struct error *why)
 {
-	struct stat st;
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
-		return false;
-	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0)
-		return true;
-	*forbidden = true;
-	return false;
+	struct error ignored;
+	sync_send(l->sync_fd, SYNC_ERROR, 0, why, &ignored);
+	_exit(127);
 }
 
-static char *not_found(
-	const char *const *names, const char *path, bool forbidden, struct error *err)
+// All at once by the process's descriptor: no number is looked up again.
+static int enter_all(const struct exec_launch *l, struct error *err)
 {
-	cleanup_buffer struct buffer all = {0};
-	for (const char *const *name = names; *name; name++)
-		buffer_printf(&all, "%s%s", name == names ? "" : " or ", *name);
-	if (forbidden)
-		error_set(err, ERROR_DENIED, "%s: found in the image, but it may not be executed",
-			all.data);
-	else
-		error_set(err, ERROR_NOT_FOUND, "%s: not found in the image's PATH (%s)", all.data,
-			path);
-	return NULL;
+	if (l->x->cgroup && cgroup_join(l->x->cgroup, err) < 0)
+		return -1;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return error_set_errno(err, errno, "prctl");
+	if (setns(l->x->pidfd, l->flags) < 0)
+		return error_set_errno(err, errno, "enter the container's namespaces");
+	if (l->flags & CLONE_NEWUSER && (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0))
+		return error_set_errno(err, errno, "become the container's root");
+	// The ids' change has set it back.
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return error_set_errno(err, errno, "prctl");
+	return 0;
 }
 
-// We stand in the container and are its user, so this finds what the program's own shell would
-// find. Relative folders of PATH are passed over.
-static char *find_program(const char *const *names, const char *path, struct error *err)
+static int prepare(const struct exec_launch *l, int stdio[3], struct error *err)
 {
-	bool forbidden = false;
-	for (const char *p = path; *p;) {
-		size_t n = strcspn(p, ":");
-		for (const char *const *name = names; *p == '/' && *name; name++) {
-			cleanup_free char *found = xasprintf("%.*s/%s", (int)n, p, *name);
-			if (is_program(found, &forbidden))
-				return steal(found);
-		}
-		p += n + (p[n] == ':');
-	}
-	return not_found(names, path, forbidden, err);
-}
-
-static const char **with_home(const char *const *envp, const char *home)
-{
-	size_t count = 0;
-	while (envp[count])
-		count++;
-	const char **all = xcalloc(count + 2, sizeof(*all));
-	memcpy(all, envp, count * sizeof(*all));
-	if (!env_get(envp, "HOME"))
-		all[count] = xasprintf("HOME=%s", home);
-	return all;
-}
-
-static int exec_failed(const char *program, int sys, struct error *err)
-{
-	struct stat st;
-	// The kernel says the same of a script whose interpreter, or a binary whose loader, is
-	// missing.
-	if (sys == ENOENT && stat(program, &st) == 0)
-		return error_set(err, ERROR_NOT_FOUND,
-			"%s: the interpreter or loader that it names is not in the image", program);
-	if (sys == ENOENT)
-		return error_set(err, ERROR_NOT_FOUND, "%s: not found in the image", program);
-	if (sys == ENOEXEC)
-		return error_set(err, ERROR_INVALID,
-			"%s: neither a program for this machine nor a script with a #! line",
-			program);
-	return error_set_errno(err, sys, "%s: start", program);
-}
-
-int container_exec(
-	const struct container_spec *spec, const struct container_user *user, struct error *err)
-{
-	const char *const own[] = {spec->argv[0], NULL};
-	const char *path = env_get(spec->envp, "PATH");
-	cleanup_free char *found = NULL;
-	const char *program = spec->argv[0];
-	if (!*program)
-		return error_set(err, ERROR_INVALID, "the name of the program is empty");
-	if (spec->programs || !strchr(program, '/')) {
-		found = find_program(spec->programs ? spec->programs : own,
-			path && *path ? path : container_default_path, err);
-		if (!found)
+	const struct container_exec *x = l->x;
+	int above = 16 + x->preserve_fds;
+	cleanup_fd int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return error_set_errno(err, errno, "open the container's root");
+	cleanup_fd int slave = -1;
+	if (x->process->terminal) {
+		slave = container_terminal(root, x->process, x->console_socket, false, err);
+		if (slave < 0)
 			return -1;
-		program = found;
 	}
-	cleanup_free const char **envp = with_home(spec->envp, user->home);
-	execve(program, (char *const *)spec->argv, (char *const *)envp);
-	return exec_failed(program, errno, err);
+	const int terminal[3] = {slave, slave, slave};
+	if (container_take_stdio(
+		    root, x->process->terminal ? terminal : x->stdio, above, stdio, err) < 0 ||
+		container_drop(x->process, &l->seccomp, err) < 0)
+		return -1;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return error_set_errno(err, errno, "prctl");
+	return 0;
+}
+
+static void __attribute__((noreturn)) become_program(const struct exec_launch *l)
+{
+	struct error err = {0};
+	struct container_program p = {
+		.process = l->x->process,
+		.seccomp = &l->seccomp,
+		.terminal = l->x->process->terminal,
+		.preserve_fds = l->x->preserve_fds,
+	};
+	setsid();
+	if (prepare(l, p.stdio, &err) < 0)
+		give_up(l, &err);
+	p.report_fd = fcntl(l->sync_fd, F_DUPFD_CLOEXEC, 3 + l->x->preserve_fds);
+	if (p.report_fd < 0)
+		_exit(127);
+	container_become(&p);
+}
+
+// Ours, but of the container's PID namespace: the program is our parent's child (CLONE_PARENT), so
+// that nothing of ours stays beside it.
+static void __attribute__((noreturn)) go_inside(const struct exec_launch *l)
+{
+	struct error err = {0}, ignored;
+	container_reset_signals();
+	if (enter_all(l, &err) < 0)
+		give_up(l, &err);
+	struct clone_args args = {.flags = CLONE_PARENT};
+	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (pid == 0)
+		become_program(l);
+	if (pid < 0) {
+		error_set_errno(&err, errno, "clone in the container");
+		give_up(l, &err);
+	}
+	sync_send(l->sync_fd, SYNC_PID, pid, NULL, &ignored);
+	_exit(0);
+}
+
+// The number that the middle process told is of our PID namespace: it has entered the other for its
+// children only.
+static int take_program(int sync_fd, struct process *middle, struct process *p, struct error *err)
+{
+	struct sync_message m;
+	struct error why = {0};
+	int status, got;
+	bool failed = false;
+	p->pid = 0;
+	while ((got = sync_receive(sync_fd, &m, err)) > 0) {
+		if (m.kind == SYNC_PID) {
+			p->pid = m.pid;
+			p->pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
+		} else {
+			why = m.error;
+			failed = true;
+		}
+	}
+	if (process_wait(middle, &status, got < 0 ? &why : err) < 0 || got < 0)
+		return -1;
+	if (failed) {
+		*err = why;
+		return -1;
+	}
+	if (p->pid <= 0)
+		return error_set(err, ERROR_SYSTEM, "the process ended while it was started");
+	return p->pidfd < 0 ? error_set_errno(err, errno, "open the new process") : 0;
+}
+
+int container_exec(const struct container_exec *x, struct process *p, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	struct exec_launch l = {.x = x};
+	sigset_t all, before;
+	int pair[2];
+	if (!x->process->args.count)
+		return error_set(err, ERROR_INVALID, "process.args: there is no program to run");
+	if (x->seccomp && x->seccomp->default_action &&
+		seccomp_compile(&a, x->seccomp, &l.seccomp, err) < 0)
+		return -1;
+	for (size_t i = 0; i < array_size(namespaces); i++)
+		if (is_other(x->pid, namespaces[i].name))
+			l.flags |= namespaces[i].flag;
+	if (!l.flags)
+		return error_set(err, ERROR_NOT_FOUND, "the container has ended");
+	if (message_pair(pair, err) < 0)
+		return -1;
+	cleanup_fd int ours = pair[0], theirs = pair[1];
+	l.sync_fd = theirs;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	int cgroup_fd = x->cgroup ? cgroup_clone_fd(x->cgroup) : -1;
+	cleanup_process struct process middle = {.pidfd = -1};
+	struct clone_args args = {
+		.flags = CLONE_PIDFD | (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+		.pidfd = (uint64_t)(uintptr_t)&middle.pidfd,
+		.exit_signal = SIGCHLD,
+		.cgroup = cgroup_fd >= 0 ? (uint64_t)cgroup_fd : 0,
+	};
+	middle.pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (middle.pid == 0) {
+		close(ours);
+		go_inside(&l);
+	}
+	int sys = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	close(steal_fd(&theirs));
+	if (middle.pid < 0)
+		return error_set_errno(err, sys, "clone");
+	cleanup_process struct process program = {.pidfd = -1};
+	if (take_program(ours, &middle, &program, err) < 0)
+		return -1;
+	*p = program;
+	program = (struct process){.pidfd = -1};
+	return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "base/weaken.h"
 
 #include <linux/magic.h>
 #include <linux/openat2.h>
@@ -17,13 +18,18 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { PATH_PARTS_MAX = 4096, OPTION_MAX = 128 };
-
 // Open `path` as it is, -1 with err if that fails.
 static int open_in_root(int root_fd, const char *path, bool plain, struct error *err)
 {
+	if (weakened("beneath")) { // what a runtime did that joined path strings
+		char joined[64 + 4096];
+		snprintf(joined, sizeof(joined), "/proc/self/fd/%d/%s", root_fd, path);
+		int fd = open(joined, O_PATH | O_CLOEXEC);
+		return fd < 0 ? error_set_errno(err, errno, "open %s", path) : fd;
+	}
 	return file_open_beneath(root_fd, path, O_PATH | O_CLOEXEC, 0,
-		RESOLVE_IN_ROOT | (plain ? RESOLVE_NO_SYMLINKS : 0), err);
+		RESOLVE_IN_ROOT | (plain && !weakened("proc-plain") ? RESOLVE_NO_SYMLINKS : 0),
+		err);
 }
 
 // Make the last component of `path` in the folder `parent`.
@@ -93,68 +99,6 @@ int container_write_file(int root_fd, const struct container_file *file, struct 
 	return write_all(fd, file->data, file->size, file->path, err);
 }
 
-static int set_option(int fs, const char *option, size_t length)
-{
-	char key[OPTION_MAX];
-	if (length >= sizeof(key)) {
-		errno = E2BIG;
-		return -1;
-	}
-	memcpy(key, option, length);
-	key[length] = '\0';
-	char *equals = strchr(key, '=');
-	if (!equals)
-		return fsconfig(fs, FSCONFIG_SET_FLAG, key, NULL, 0);
-	*equals = '\0';
-	return fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
-}
-
-// A detached mount of a new file system.
-static int new_filesystem(
-	const char *type, const char *options, uint64_t attributes, struct error *err)
-{
-	cleanup_fd int fs = fsopen(type, FSOPEN_CLOEXEC);
-	bool ok = fs >= 0 && fsconfig(fs, FSCONFIG_SET_STRING, "source", type, 0) == 0;
-	for (const char *o = options; ok && o && *o;) {
-		size_t n = strcspn(o, ",");
-		ok = set_option(fs, o, n) == 0;
-		o += n + (o[n] == ',');
-	}
-	ok = ok && fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0;
-	int mounted = ok ? fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attributes) : -1;
-	if (mounted < 0)
-		return error_set_errno(err, errno, "make a file system of type %s", type);
-	return mounted;
-}
-
-// A detached copy of what is at a path (or at a descriptor with the path "").
-static int clone_tree(int fd, const char *path, uint64_t attributes, struct error *err)
-{
-	unsigned empty = *path ? 0 : AT_EMPTY_PATH;
-	cleanup_fd int tree =
-		open_tree(fd, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE | empty);
-	if (tree < 0)
-		return error_set_errno(err, errno, "open %s", *path ? path : "a mount");
-	struct mount_attr attr = {.attr_set = attributes};
-	if (attributes &&
-		mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
-		return error_set_errno(err, errno, "restrict %s%s", *path ? path : "a mount",
-			errno == ENOSYS ? " (Linux 5.12 or newer is needed)" : "");
-	return steal_fd(&tree);
-}
-
-static int attach(int mount_fd, int target_fd, const char *target, struct error *err)
-{
-	if (move_mount(mount_fd, "", target_fd, "",
-		    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0) {
-		if (errno == ENOTDIR)
-			return error_set(err, ERROR_INVALID,
-				"mount at %s: one is a folder, the other a file", target);
-		return error_set_errno(err, errno, "mount at %s", target);
-	}
-	return 0;
-}
-
 static int is_folder(int fd, const char *name, bool *folder, struct error *err)
 {
 	struct stat st;
@@ -169,91 +113,138 @@ static int step_filesystem(int root_fd, const struct container_step *s, struct e
 	cleanup_fd int target = container_target(root_fd, s->target, false, s->plain, err);
 	if (target < 0)
 		return -1;
-	cleanup_fd int mounted = new_filesystem(s->source, s->options, s->attributes, err);
-	return mounted < 0 ? -1 : attach(mounted, target, s->target, err);
+	cleanup_fd int mounted =
+		container_new_filesystem(s->source, s->words.data, s->words.set, err);
+	if (mounted >= 0)
+		return container_attach(mounted, target, s->target, err);
+	// In a network namespace that is not this user namespace's own, sysfs cannot be mounted:
+	// then the node's is shown, as restricted.
+	if (!streq(s->source, "sysfs") || err->sys != EPERM)
+		return error_context(err, "mount at %s", s->target);
+	struct mount_words words = s->words;
+	words.recursive = true;
+	words.recursive_set = words.set;
+	cleanup_fd int tree = container_clone_tree(AT_FDCWD, "/sys", &words, -1, err);
+	return tree < 0 ? -1 : container_attach(tree, target, s->target, err);
 }
 
 // A link of the image may lead the target into /proc or /sys, which the plan has refused by name.
-static int refuse_kernel_files(int target, const char *name, struct error *err)
+static int refuse_kernel_files(int target, const struct container_step *s, struct error *err)
 {
 	struct statfs fs;
+	if (strncmp(s->target, "/proc", 5) == 0 || strncmp(s->target, "/sys", 4) == 0)
+		return 0;
 	if (fstatfs(target, &fs) < 0)
-		return error_set_errno(err, errno, "statfs %s", name);
+		return error_set_errno(err, errno, "statfs %s", s->target);
 	if (fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC)
-		return error_set(
-			err, ERROR_INVALID, "mount at %s: this leads into /proc or /sys", name);
+		return error_set(err, ERROR_INVALID, "mount at %s: this leads into /proc or /sys",
+			s->target);
 	return 0;
 }
 
-static int step_bind(int root_fd, const struct container_step *s, const struct container_user *user,
-	struct error *err)
+static int step_bind(int root_fd, const struct container_step *s, struct error *err)
 {
 	bool folder;
-	cleanup_fd int tree = clone_tree(AT_FDCWD, s->source, s->attributes, err);
+	cleanup_fd int own =
+		s->tree_fd >= 0 ? -1
+				: container_clone_tree(AT_FDCWD, s->source, &s->words, -1, err);
+	int tree = s->tree_fd >= 0 ? s->tree_fd : own;
 	if (tree < 0 || is_folder(tree, s->source, &folder, err) < 0)
 		return -1;
 	cleanup_fd int target = container_target(root_fd, s->target, !folder, s->plain, err);
-	if (target < 0 || refuse_kernel_files(target, s->target, err) < 0)
+	if (target < 0 || refuse_kernel_files(target, s, err) < 0)
 		return -1;
-	if (s->owned && fchownat(tree, "", user->uid, user->gid, AT_EMPTY_PATH) < 0)
-		return error_set_errno(err, errno, "give %s to the container's user", s->source);
-	return attach(tree, target, s->target, err);
+	return container_attach(tree, target, s->target, err);
 }
 
-static int step_link(int root_fd, const struct container_step *s, struct error *err)
+static int step_devices(int root_fd, const struct container_step *s,
+	const struct runtime_spec *spec, struct error *err)
 {
-	const char *name = path_base(s->target);
-	cleanup_free char *folder = xstrndup(s->target, (size_t)(name - s->target));
-	cleanup_fd int parent = container_target(root_fd, folder, false, false, err);
-	if (parent < 0)
+	cleanup_fd int target = container_target(root_fd, s->target, false, s->plain, err);
+	if (target < 0)
 		return -1;
-	if (symlinkat(s->source, parent, name) < 0)
-		return error_set_errno(err, errno, "make the link %s", s->target);
-	return 0;
+	if (s->tree_fd >= 0)
+		return container_attach(s->tree_fd, target, s->target, err);
+	cleanup_fd int mounted =
+		container_new_filesystem("tmpfs", s->words.data, s->words.set, err);
+	if (mounted < 0 || container_attach(mounted, target, s->target, err) < 0)
+		return -1;
+	// Mounts can only be put on a folder that stands somewhere.
+	return container_make_devices(mounted, spec, true, err);
 }
 
 static int cover(int root_fd, const struct container_step *s, struct error *err)
 {
+	static const struct mount_words plain = {0};
 	bool folder;
-	cleanup_fd int target = open_in_root(root_fd, s->target, true, err);
+	cleanup_fd int target = open_in_root(root_fd, s->target, false, err);
 	if (target < 0 && s->optional && err->kind == ERROR_NOT_FOUND) {
+		error_clear(err);
+		return 0;
+	}
+	// A path through something that is no folder is not there either.
+	if (target < 0 && s->optional && err->sys == ENOTDIR) {
 		error_clear(err);
 		return 0;
 	}
 	if (target < 0 || is_folder(target, s->target, &folder, err) < 0)
 		return -1;
 	cleanup_fd int tree = -1;
-	if (s->kind == STEP_READ_ONLY)
-		tree = clone_tree(target, "", s->attributes, err);
-	else if (folder)
-		tree = new_filesystem("tmpfs", "size=0,nr_inodes=2,mode=755",
+	if (s->kind == STEP_READ_ONLY) {
+		struct mount_words words = s->words;
+		words.recursive = true;
+		words.recursive_set = words.set;
+		tree = container_clone_tree(target, "", &words, -1, err);
+	} else if (folder) {
+		tree = container_new_filesystem("tmpfs", "size=0,nr_inodes=2,mode=755",
 			MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
-	else
-		tree = clone_tree(AT_FDCWD, "/dev/null", 0, err);
-	return tree < 0 ? -1 : attach(tree, target, s->target, err);
+	} else if (weakened("mask-null")) {
+		cleanup_fd int null = open_in_root(root_fd, "/dev/null", false, err);
+		tree = null < 0 ? -1 : container_clone_tree(null, "", &plain, -1, err);
+	} else {
+		// The node's, which no image and no volume can have replaced (CVE-2025-31133).
+		tree = container_clone_tree(AT_FDCWD, "/dev/null", &plain, -1, err);
+	}
+	return tree < 0 ? -1 : container_attach(tree, target, s->target, err);
 }
 
-int container_mount(int root_fd, const struct container_plan *plan,
-	const struct container_user *user, struct error *err)
+static int carry_out(int root_fd, const struct container_step *s, const struct runtime_spec *spec,
+	struct error *err)
 {
-	for (size_t i = 0; i < plan->count; i++) {
-		const struct container_step *s = &plan->steps[i];
-		int rc;
-		switch (s->kind) {
-		case STEP_FILESYSTEM:
-			rc = step_filesystem(root_fd, s, err);
-			break;
-		case STEP_BIND:
-			rc = step_bind(root_fd, s, user, err);
-			break;
-		case STEP_LINK:
-			rc = step_link(root_fd, s, err);
-			break;
-		default:
-			rc = cover(root_fd, s, err);
-		}
-		if (rc < 0)
+	switch (s->kind) {
+	case STEP_FILESYSTEM:
+		return step_filesystem(root_fd, s, err);
+	case STEP_BIND:
+		return step_bind(root_fd, s, err);
+	case STEP_DEVICES:
+		return step_devices(root_fd, s, spec, err);
+	case STEP_CGROUP:
+		return container_mount_cgroup(root_fd, s, err);
+	default:
+		return cover(root_fd, s, err);
+	}
+}
+
+int container_mount(int root_fd, const struct container_launch *l, struct error *err)
+{
+	const struct runtime_spec *spec = l->o->spec;
+	bool devices = false, covering = false;
+	for (size_t i = 0; i < l->plan.count; i++) {
+		const struct container_step *s = &l->plan.steps[i];
+		devices |= s->kind == STEP_DEVICES;
+		// Masks come last, and settings before them: they make /proc/sys read-only.
+		bool covers = s->kind == STEP_MASK || s->kind == STEP_READ_ONLY;
+		if (covers && !covering && container_write_sysctls(root_fd, spec, err) < 0)
+			return -1;
+		covering |= covers;
+		if (carry_out(root_fd, s, spec, err) < 0)
 			return -1;
 	}
-	return 0;
+	if (!covering && container_write_sysctls(root_fd, spec, err) < 0)
+		return -1;
+	if (devices || !spec->device_count)
+		return 0;
+	// /dev is the image's own, or a bind: what the specification adds is still made in it.
+	cleanup_fd int dev = container_target(root_fd, "/dev", false, true, err);
+	return dev < 0 ? -1 : container_make_devices(dev, spec, geteuid() != 0, err);
 }

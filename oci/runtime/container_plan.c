@@ -5,61 +5,7 @@
 
 #include <linux/mount.h>
 
-#define NOSUID	 MOUNT_ATTR_NOSUID
-#define NODEV	 MOUNT_ATTR_NODEV
-#define NOEXEC	 MOUNT_ATTR_NOEXEC
-#define READONLY MOUNT_ATTR_RDONLY
-
-enum { SHM_DEFAULT = 64 * 1024 * 1024 };
-
-// Whoever may make device nodes (CAP_MKNOD is on Docker's list) must find no file system on which
-// they work: everything is nodev, /dev too, whose devices are therefore the node's own, bound one
-// by one.
-static const struct container_step before_shm[] = {
-	{STEP_FILESYSTEM, "proc", "/proc", NULL, NOSUID | NODEV | NOEXEC, .plain = true},
-	{STEP_FILESYSTEM, "sysfs", "/sys", NULL, NOSUID | NODEV | NOEXEC | READONLY, .plain = true},
-	{STEP_FILESYSTEM, "tmpfs", "/dev", "mode=755,size=64k", NOSUID | NODEV | NOEXEC,
-		.plain = true},
-	{STEP_BIND, "/dev/null", "/dev/null", NULL, NOSUID | NOEXEC},
-	{STEP_BIND, "/dev/zero", "/dev/zero", NULL, NOSUID | NOEXEC},
-	{STEP_BIND, "/dev/full", "/dev/full", NULL, NOSUID | NOEXEC},
-	{STEP_BIND, "/dev/random", "/dev/random", NULL, NOSUID | NOEXEC},
-	{STEP_BIND, "/dev/urandom", "/dev/urandom", NULL, NOSUID | NOEXEC},
-	{STEP_BIND, "/dev/tty", "/dev/tty", NULL, NOSUID | NOEXEC},
-	{STEP_FILESYSTEM, "devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
-		NOSUID | NOEXEC},
-	{STEP_FILESYSTEM, "mqueue", "/dev/mqueue", NULL, NOSUID | NODEV | NOEXEC},
-	{STEP_LINK, "pts/ptmx", "/dev/ptmx"},
-	{STEP_LINK, "/proc/self/fd", "/dev/fd"},
-	{STEP_LINK, "/proc/self/fd/0", "/dev/stdin"},
-	{STEP_LINK, "/proc/self/fd/1", "/dev/stdout"},
-	{STEP_LINK, "/proc/self/fd/2", "/dev/stderr"},
-};
-
-// Docker's lists.
-static const char *const masked[] = {
-	"/proc/acpi",
-	"/proc/asound",
-	"/proc/interrupts",
-	"/proc/kcore",
-	"/proc/keys",
-	"/proc/latency_stats",
-	"/proc/sched_debug",
-	"/proc/scsi",
-	"/proc/timer_list",
-	"/proc/timer_stats",
-	"/sys/devices/virtual/powercap",
-	"/sys/firmware",
-};
-static const char *const read_only[] = {
-	"/proc/bus",
-	"/proc/fs",
-	"/proc/irq",
-	"/proc/sys",
-	"/proc/sysrq-trigger",
-};
-
-// "..", as a component, is refused rather than interpreted: nobody needs it, and each reader of the
+// ".." as a component is refused rather than interpreted: nobody needs it, and each reader of the
 // path would have to agree on what it means behind a symbolic link.
 static bool has_parent(const char *path)
 {
@@ -78,92 +24,150 @@ static int check_path(const char *what, const char *path, struct error *err)
 	return 0;
 }
 
+// `path` without doubled slashes, "." components and a slash at the end, so that it can be
+// compared.
+static const char *normal_path(struct arena *a, const char *path)
+{
+	char *out = arena_strndup(a, path, strlen(path) + 1);
+	size_t n = 0;
+	for (const char *p = path; *p;) {
+		p += strspn(p, "/");
+		size_t length = strcspn(p, "/");
+		if (length && !(length == 1 && *p == '.')) {
+			out[n++] = '/';
+			memcpy(out + n, p, length);
+			n += length;
+		}
+		p += length;
+	}
+	if (n == 0)
+		out[n++] = '/';
+	out[n] = '\0';
+	return out;
+}
+
 static bool is_below(const char *path, const char *folder)
 {
 	size_t n = strlen(folder);
 	return strncmp(path, folder, n) == 0 && (!path[n] || path[n] == '/');
 }
 
-// Nothing but "/" and "." as components.
-static bool is_root(const char *path)
+static bool is_one_of(const char *type, const char *const *types)
 {
-	for (;;) {
-		path += strspn(path, "/");
-		size_t n = strcspn(path, "/");
-		if (n == 0)
+	for (; *types; types++)
+		if (streq(type, *types))
 			return true;
-		if (n > 1 || *path != '.')
-			return false;
-		path += n;
-	}
+	return false;
 }
 
-static int check_target(const char *target, struct error *err)
+// In /proc and /sys the kernel's own file systems may stand, at the places meant for them, and a
+// view of the node's /sys where there is no network namespace to mount one for. Anything else there
+// would be taken for the kernel's word (CVE-2019-16884 and its like).
+static int check_kernel_target(const struct container_step *s, const char *path, struct error *err)
 {
-	if (check_path("mount at", target, err) < 0)
+	static const char *const allowed_below_proc[] = {"/proc/cpuinfo", "/proc/diskstats",
+		"/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+		"/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/net/dev", NULL};
+	static const char *const kernel_types[] = {"proc", "sysfs", "cgroup", "cgroup2", "mqueue",
+		"securityfs", "debugfs", "tracefs", "bpf", "fusectl", "pstore", "efivarfs",
+		"configfs", "binfmt_misc", NULL};
+	bool bind = s->kind == STEP_BIND, in_sys = is_below(path, "/sys");
+	if (s->kind == STEP_CGROUP || (!in_sys && !is_below(path, "/proc")))
+		return 0;
+	if (bind ? (in_sys && is_below(s->source, "/sys")) ||
+				(streq(path, "/proc") && streq(s->source, "/proc")) ||
+				is_one_of(path, allowed_below_proc)
+		 : is_one_of(s->source, kernel_types) ||
+				(streq(s->source, "tmpfs") && is_below(path, "/sys/fs")))
+		return 0;
+	return error_set(err, ERROR_INVALID,
+		"mount at %s: nothing of this kind can be mounted in /proc or /sys", path);
+}
+
+static int add_mount(struct arena *a, struct container_plan *plan, const struct runtime_mount *m,
+	const char *bundle, struct error *err)
+{
+	struct container_step s = {.mount = m, .tree_fd = -1, .source = m->source};
+	if (check_path("mount at", m->destination, err) < 0)
 		return -1;
-	const char *rest = target + strspn(target, "/") - 1;
-	if (is_root(target))
+	s.target = normal_path(a, m->destination);
+	if (streq(s.target, "/"))
 		return error_set(err, ERROR_INVALID,
-			"mount at %s: the whole root cannot be replaced", target);
-	if (is_below(rest, "/proc") || is_below(rest, "/sys"))
-		return error_set(err, ERROR_INVALID,
-			"mount at %s: nothing can be mounted in /proc or /sys", target);
+			"mount at %s: the whole root cannot be replaced", m->destination);
+	if (mount_words_parse(a, &m->options, &s.words, err) < 0)
+		return error_context(err, "mount at %s", m->destination);
+	s.kind = s.words.bind || (m->type && streq(m->type, "bind")) ? STEP_BIND : STEP_FILESYSTEM;
+	if (s.kind == STEP_BIND) {
+		if (!s.source || !*s.source)
+			return error_set(err, ERROR_INVALID, "mount at %s: no source", s.target);
+		if (*s.source != '/' && !bundle)
+			return error_set(err, ERROR_INVALID,
+				"mount of %s: must be an absolute path", s.source);
+		if (*s.source != '/')
+			s.source = arena_printf(a, "%s/%s", bundle, s.source);
+	} else {
+		if (!m->type)
+			return error_set(err, ERROR_INVALID, "mount at %s: no type", s.target);
+		s.source = m->type;
+		if (streq(m->type, "tmpfs") && streq(s.target, "/dev"))
+			s.kind = STEP_DEVICES;
+		else if (streq(m->type, "cgroup") || streq(m->type, "cgroup2"))
+			s.kind = STEP_CGROUP;
+		s.plain =
+			streq(m->type, "proc") || streq(m->type, "sysfs") || s.kind == STEP_DEVICES;
+	}
+	if (check_kernel_target(&s, s.target, err) < 0)
+		return -1;
+	plan->steps[plan->count++] = s;
 	return 0;
 }
 
-static int add_binds(
-	struct container_plan *plan, const struct container_spec *spec, struct error *err)
+static int add_covers(struct arena *a, struct container_plan *plan, enum container_step_kind kind,
+	const struct json_strings *paths, struct error *err)
 {
-	for (size_t i = 0; i < spec->bind_count; i++) {
-		const struct container_bind *b = &spec->binds[i];
-		if (b->source[0] != '/')
-			return error_set(err, ERROR_INVALID,
-				"mount of %s: must be an absolute path", b->source);
-		if (check_target(b->target, err) < 0)
+	for (size_t i = 0; i < paths->count; i++) {
+		if (check_path(kind == STEP_MASK ? "masked path" : "read-only path",
+			    paths->items[i], err) < 0)
 			return -1;
 		plan->steps[plan->count++] = (struct container_step){
-			.kind = STEP_BIND,
-			.source = b->source,
-			.target = b->target,
-			.attributes = NOSUID | NODEV | (b->read_only ? READONLY : 0),
-			.owned = b->owned,
+			.kind = kind,
+			.target = normal_path(a, paths->items[i]),
+			.words.set = kind == STEP_READ_ONLY ? MOUNT_ATTR_RDONLY : 0,
+			.optional = true,
+			.tree_fd = -1,
 		};
 	}
 	return 0;
 }
 
-int container_plan(struct arena *a, const struct container_spec *spec, struct container_plan *plan,
-	struct error *err)
+static int check_devices(const struct runtime_spec *spec, struct error *err)
 {
-	if (spec->bind_count > CONTAINER_BINDS_MAX)
-		return error_set(err, ERROR_LIMIT, "%zu mounts, at most %d are allowed",
-			spec->bind_count, CONTAINER_BINDS_MAX);
-	if (check_path("working directory", spec->cwd, err) < 0)
+	for (size_t i = 0; i < spec->device_count; i++) {
+		const char *path = spec->devices[i].path;
+		if (check_path("device", path, err) < 0)
+			return -1;
+		if (strncmp(path, "/dev/", 5) != 0 || !path[5])
+			return error_set(err, ERROR_INVALID, "device %s: must be below /dev", path);
+	}
+	return 0;
+}
+
+int container_plan(struct arena *a, const struct runtime_spec *spec, const char *bundle,
+	struct container_plan *plan, struct error *err)
+{
+	size_t count = spec->mount_count + spec->masked_paths.count + spec->readonly_paths.count;
+	if (count > CONTAINER_MOUNTS_MAX)
+		return error_set(err, ERROR_LIMIT, "%zu mounts, at most %d are allowed", count,
+			CONTAINER_MOUNTS_MAX);
+	if (check_path("working directory", spec->process.cwd ? spec->process.cwd : "", err) < 0 ||
+		check_devices(spec, err) < 0)
 		return -1;
-	struct container_plan p = {0};
-	p.steps = arena_array(a, struct container_step,
-		array_size(before_shm) + 1 + array_size(masked) + array_size(read_only) +
-			spec->bind_count);
-	for (size_t i = 0; i < array_size(before_shm); i++)
-		p.steps[p.count++] = before_shm[i];
-	unsigned long long shm = spec->shm_size ? spec->shm_size : SHM_DEFAULT;
-	p.steps[p.count++] = (struct container_step){
-		.kind = STEP_FILESYSTEM,
-		.source = "tmpfs",
-		.target = "/dev/shm",
-		.options = arena_printf(a, "mode=1777,size=%llu", shm),
-		.attributes = NOSUID | NODEV | NOEXEC,
-	};
-	for (size_t i = 0; i < array_size(masked); i++)
-		p.steps[p.count++] = (struct container_step){
-			.kind = STEP_MASK, .target = masked[i], .optional = true};
-	for (size_t i = 0; i < array_size(read_only); i++)
-		p.steps[p.count++] = (struct container_step){.kind = STEP_READ_ONLY,
-			.target = read_only[i],
-			.attributes = READONLY,
-			.optional = true};
-	if (add_binds(&p, spec, err) < 0)
+	struct container_plan p = {.steps = arena_array(a, struct container_step, count)};
+	for (size_t i = 0; i < spec->mount_count; i++)
+		if (add_mount(a, &p, &spec->mounts[i], bundle, err) < 0)
+			return -1;
+	if (add_covers(a, &p, STEP_MASK, &spec->masked_paths, err) < 0 ||
+		add_covers(a, &p, STEP_READ_ONLY, &spec->readonly_paths, err) < 0)
 		return -1;
 	*plan = p;
 	return 0;

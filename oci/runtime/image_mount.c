@@ -119,8 +119,8 @@ int rootfs_image_mount(
 	if (!used)
 		return -1;
 	const struct rootfs_overlay overlay = {
-		.upper_fd = -1,
-		.work_fd = -1,
+		.scratch_fd = -1,
+		.userns_fd = -1,
 		.userxattr = image->format == LAYER_DIRECTORY && geteuid() != 0,
 	};
 	cleanup_fd int mounted = rootfs_overlay_mount(s, used, &overlay, err);

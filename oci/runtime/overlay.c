@@ -62,6 +62,20 @@ static int set_folder(int context, const char *key, int fd)
 	return fsconfig(context, FSCONFIG_SET_STRING, key, name, 0);
 }
 
+static int set_scratch(int context, int scratch_fd, struct error *err)
+{
+	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	cleanup_fd int upper = openat(scratch_fd, "upper", flags);
+	cleanup_fd int work = openat(scratch_fd, "work", flags);
+	if (upper < 0 || work < 0)
+		return error_set_errno(err, errno, "overlay: open upper and work");
+	if (set_folder(context, "upperdir", upper) < 0)
+		return context_failed(context, errno, "the upper folder", err);
+	if (set_folder(context, "workdir", work) < 0)
+		return context_failed(context, errno, "the work folder", err);
+	return 0;
+}
+
 static int set_up(int context, const struct overlay *o, struct error *err)
 {
 	const struct overlay_option userxattr = {"userxattr", NULL};
@@ -73,13 +87,7 @@ static int set_up(int context, const struct overlay *o, struct error *err)
 	for (size_t i = 1; i < o->lower_count; i++)
 		if (set_folder(context, "lowerdir+", o->lower_fds[i]) < 0)
 			return context_failed(context, errno, "a lower folder", err);
-	if (o->upper_fd < 0)
-		return 0;
-	if (set_folder(context, "upperdir", o->upper_fd) < 0)
-		return context_failed(context, errno, "the upper folder", err);
-	if (set_folder(context, "workdir", o->work_fd) < 0)
-		return context_failed(context, errno, "the work folder", err);
-	return 0;
+	return o->scratch_fd < 0 ? 0 : set_scratch(context, o->scratch_fd, err);
 }
 
 int overlay_mount(const struct overlay *o, const char *folder, struct error *err)
@@ -93,9 +101,13 @@ int overlay_mount(const struct overlay *o, const char *folder, struct error *err
 		return overlay_mount_old(o, folder, err);
 	if (set_up(context, o, err) < 0)
 		return -1;
-	if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+	if (fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+		// Before Linux 6.15 a layer must stand somewhere in our mount namespace.
+		if (o->detached && errno == EINVAL)
+			return overlay_mount_old(o, folder, err);
 		return context_failed(context, errno, "mount", err);
-	int mounted = fsmount(context, FSMOUNT_CLOEXEC, o->upper_fd < 0 ? MOUNT_ATTR_RDONLY : 0);
+	}
+	int mounted = fsmount(context, FSMOUNT_CLOEXEC, o->scratch_fd < 0 ? MOUNT_ATTR_RDONLY : 0);
 	if (mounted < 0)
 		return context_failed(context, errno, "fsmount", err);
 	return mounted;

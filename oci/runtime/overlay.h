@@ -11,8 +11,9 @@
 struct overlay {
 	const int *lower_fds; // top first; at least one, and two where there is no upper folder
 	size_t lower_count;
-	int upper_fd, work_fd; // both -1: read-only
+	int scratch_fd; // with the folders upper/ and work/; -1: read-only
 	bool userxattr;
+	bool detached; // the lower folders are detached mounts, with ids mapped
 };
 
 // A detached mount of it. By fsopen(2), layer by layer (Linux 6.7), else as overlay_mount_old().

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,8 +24,9 @@ static char *option_text(const struct overlay *o)
 	buffer_puts(&b, "redirect_dir=nofollow,metacopy=off,index=off,xino=on");
 	if (o->userxattr)
 		buffer_puts(&b, ",userxattr");
-	if (o->upper_fd >= 0)
-		buffer_printf(&b, ",upperdir=%d,workdir=%d", o->upper_fd, o->work_fd);
+	if (o->scratch_fd >= 0)
+		buffer_printf(&b, ",upperdir=/proc/self/fd/%d/upper,workdir=/proc/self/fd/%d/work",
+			o->scratch_fd, o->scratch_fd);
 	buffer_puts(&b, ",lowerdir=");
 	for (size_t i = 0; i < o->lower_count; i++)
 		buffer_printf(&b, "%s%d", i ? ":" : "", o->lower_fds[i]);
@@ -55,10 +57,31 @@ static int reopen(int fd)
 
 static int reopen_all(const struct overlay *o)
 {
-	for (size_t i = 0; i < o->lower_count; i++)
+	for (size_t i = 0; i < o->lower_count && !o->detached; i++)
 		if (reopen(o->lower_fds[i]) < 0)
 			return -1;
-	return o->upper_fd < 0 || (reopen(o->upper_fd) == 0 && reopen(o->work_fd) == 0) ? 0 : -1;
+	return o->scratch_fd < 0 ? 0 : reopen(o->scratch_fd);
+}
+
+static int place(int tree)
+{
+	char name[16];
+	snprintf(name, sizeof(name), "%d", tree);
+	if (mkdirat(AT_FDCWD, name, 0700) < 0)
+		return -1;
+	return move_mount(tree, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+// Detached mounts get places in here, under the same names: numbers in a folder that we enter.
+static int place_all(const struct overlay *o, const char *folder)
+{
+	if (mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=700") < 0 ||
+		chdir(folder) < 0 || mkdir("mounted", 0700) < 0)
+		return -1;
+	for (size_t i = 0; i < o->lower_count; i++)
+		if (place(o->lower_fds[i]) < 0)
+			return -1;
+	return 0;
 }
 
 // In the child: system calls only. Returns the detached mount.
@@ -71,17 +94,15 @@ static int mount_there(
 	answer->step = "make mounts private";
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return -1;
-	answer->step = "open the folders in a mount namespace";
-	if (reopen_all(o) < 0)
+	answer->step = "place the folders in a mount namespace";
+	if (reopen_all(o) < 0 || (o->detached ? place_all(o, folder) : chdir("/proc/self/fd")) < 0)
 		return -1;
-	answer->step = "enter /proc/self/fd";
-	if (chdir("/proc/self/fd") < 0)
-		return -1;
+	const char *target = o->detached ? "mounted" : folder;
 	answer->step = "mount";
-	if (mount("overlay", folder, "overlay", o->upper_fd < 0 ? MS_RDONLY : 0, options) < 0)
+	if (mount("overlay", target, "overlay", o->scratch_fd < 0 ? MS_RDONLY : 0, options) < 0)
 		return -1;
 	answer->step = "open_tree";
-	return open_tree(AT_FDCWD, folder, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	return open_tree(AT_FDCWD, target, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 }
 
 static void __attribute__((noreturn))

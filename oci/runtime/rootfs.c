@@ -2,6 +2,7 @@
 #include "oci/runtime/rootfs.h"
 
 #include "base/file.h"
+#include "oci/runtime/container_internal.h"
 #include "oci/runtime/image_mount.h"
 #include "oci/runtime/layer_mount.h"
 #include "oci/runtime/overlay.h"
@@ -67,9 +68,9 @@ static int lower_folders(
 	return 0;
 }
 
-static void close_folders(const struct rootfs_layers *l, const int *fds, const bool *owned)
+static void close_folders(size_t count, const int *fds, const bool *owned)
 {
-	for (size_t i = 0; i < l->count; i++)
+	for (size_t i = 0; i < count; i++)
 		if (owned[i] && fds[i] >= 0)
 			close(fds[i]);
 }
@@ -92,7 +93,7 @@ static int use_parents(struct store *s, const struct store_layers *layers, struc
 	int needed = lower_folders(s, l, fds, owned, err);
 	if (needed == 0)
 		needed = parents_lease(s, &source, &parents, err);
-	close_folders(l, fds, owned);
+	close_folders(l->count, fds, owned);
 	if (needed <= 0)
 		return needed;
 	if (l->count >= OCI_LAYERS_MAX)
@@ -175,6 +176,25 @@ static int clone_empty(int fd, struct error *err)
 	return steal_fd(&tree);
 }
 
+// The layers as detached mounts of their own, with the ids of the container; what is mounted for
+// all stays as it is. What is written goes to the scratch folder with the ids as they are outside:
+// the overlay acts there as who mounted it, who is not among the container's.
+static int map_ids(struct overlay *o, int *fds, bool *owned, int userns_fd, struct error *err)
+{
+	static const struct mount_words words = {0};
+	for (size_t i = 0; i < o->lower_count; i++) {
+		int tree = container_clone_tree(fds[i], "", &words, userns_fd, err);
+		if (owned[i])
+			close_fdp(&fds[i]);
+		owned[i] = tree >= 0;
+		fds[i] = tree;
+		if (tree < 0)
+			return error_context(err, "a layer");
+	}
+	o->detached = true;
+	return 0;
+}
+
 static int mount_lower(struct store *s, const struct rootfs_layers *l,
 	const struct rootfs_overlay *o, int *fds, bool *owned, int empty, struct error *err)
 {
@@ -183,13 +203,16 @@ static int mount_lower(struct store *s, const struct rootfs_layers *l,
 	struct overlay overlay = {
 		.lower_fds = fds,
 		.lower_count = l->count,
-		.upper_fd = o->upper_fd,
-		.work_fd = o->work_fd,
+		.scratch_fd = o->scratch_fd,
 		.userxattr = o->userxattr,
 	};
-	if (l->count < 2 && (l->count == 0 || o->upper_fd < 0))
+	if (l->count < 2 && (l->count == 0 || o->scratch_fd < 0))
 		fds[overlay.lower_count++] = empty;
 	cleanup_free char *folder = path_join(s->run_dir, "layers/empty");
+	if (o->userns_fd < 0)
+		return overlay_mount(&overlay, folder, err);
+	if (map_ids(&overlay, fds, owned, o->userns_fd, err) < 0)
+		return -1;
 	return overlay_mount(&overlay, folder, err);
 }
 
@@ -199,12 +222,12 @@ int rootfs_overlay_mount(struct store *s, const struct rootfs_layers *l,
 	cleanup_fd int empty = open_empty(s, err);
 	if (empty < 0)
 		return -1;
-	if (l->count == 0 && o->upper_fd < 0)
+	if (l->count == 0 && o->scratch_fd < 0)
 		return clone_empty(empty, err);
 	cleanup_free int *fds = xcalloc(l->count + 1, sizeof(*fds));
 	cleanup_free bool *owned = xcalloc(l->count + 1, sizeof(*owned));
 	int mounted = mount_lower(s, l, o, fds, owned, empty, err);
-	close_folders(l, fds, owned);
+	close_folders(l->count + 1, fds, owned);
 	return mounted;
 }
 

@@ -30,8 +30,12 @@ const struct oci_digest *rootfs_layers_get(
 void rootfs_layers_release(struct rootfs_layers *l);
 
 struct rootfs_overlay {
-	int upper_fd, work_fd; // folders on one file system; both -1: read-only
-	bool userxattr;	       // layers in the unprivileged directory form
+	int scratch_fd; // with the empty folders upper/ and work/; -1: read-only
+	bool userxattr; // layers in the unprivileged directory form
+	// A user namespace whose ids the layers' files get (user_namespace_new()); -1: as they are.
+	// upper/ must belong to its root. Fails with ERROR_SYSTEM and EINVAL where a file system or
+	// this kernel (before Linux 5.19) cannot.
+	int userns_fd;
 };
 // A detached overlay mount of the layers (fsmount(2), or mount(2) and open_tree(2) on old kernels):
 // returns its descriptor, to be placed with move_mount(2). Neither nosuid nor nodev: that is the

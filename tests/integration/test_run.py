@@ -206,7 +206,7 @@ def test_sandbox(command):
     """Docker's default capabilities, no new privileges, nothing of the node in sight."""
     status = command("cat", "/proc/self/status").stdout
     values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert values["CapBnd"] == values["CapPrm"] == values["CapEff"] == "00000000a80425fb"
+    assert values["CapBnd"] == values["CapPrm"] == values["CapEff"] == "00000000800405fb"
     assert values["CapInh"] == values["CapAmb"] == "0000000000000000"
     assert values["NoNewPrivs"] == "1"
     assert values["NSpid"].strip() == "2" or values["Pid"].strip() == "2"
@@ -227,16 +227,17 @@ def test_sandbox(command):
 
 
 def test_devices_do_not_work(command):
-    """Root may make device nodes, but no file system here lets them work."""
+    """Root may not make device nodes."""
     script = "mknod /tmp/null c 1 3 && echo x > /tmp/null; mknod /dev/n c 1 3 && echo x > /dev/n"
     result = command("sh", "-c", script, check=False)
-    assert result.stdout.count("Permission denied") == 2, result.stdout
+    assert result.stdout.count("Operation not permitted") == 2, result.stdout
 
 
 def test_node_files(command):
+    """The files that a network of its own needs, in place of the image's."""
     result = command("cat", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
-    for path in ("/etc/resolv.conf", "/etc/hosts"):
-        assert pathlib.Path(path).read_text() in result.stdout
+    assert re.search(r"^nameserver ", result.stdout, re.MULTILINE)
+    assert "127.0.0.1\tlocalhost" in result.stdout
     assert "image" not in result.stdout
     assert os.uname().nodename in result.stdout
 

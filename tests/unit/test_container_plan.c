@@ -20,62 +20,83 @@ static const struct container_step *find(const struct container_plan *p, const c
 	return NULL;
 }
 
-static void plans_the_fixed_part(void **state)
+static const struct json_strings no_words = {(const char *[]){NULL}, 0};
+
+static void plans_what_every_job_has(void **state)
 {
 	cleanup_arena struct arena a = {0};
-	const struct container_spec spec = {.cwd = "/"};
+	struct runtime_spec spec;
 	struct container_plan p;
 	struct error err = {0};
 
 	(void)state;
-	assert_int_equal(container_plan(&a, &spec, &p, &err), 0);
+	container_default_spec(&a, &spec, 1000000);
+	if (container_plan(&a, &spec, NULL, &p, &err) < 0)
+		fail_msg("%s", err.text);
 	assert_string_equal(p.steps[0].target, "/proc");
-	assert_true(find(&p, "/sys")->attributes & MOUNT_ATTR_RDONLY);
-	assert_string_equal(find(&p, "/dev/shm")->options, "mode=1777,size=67108864");
+	assert_true(find(&p, "/sys")->words.set & MOUNT_ATTR_RDONLY);
+	assert_int_equal(find(&p, "/dev")->kind, STEP_DEVICES);
+	assert_string_equal(find(&p, "/dev")->words.data, "mode=755,size=64k");
+	assert_int_equal(find(&p, "/sys/fs/cgroup")->kind, STEP_CGROUP);
 	assert_int_equal(find(&p, "/proc/kcore")->kind, STEP_MASK);
 	assert_int_equal(find(&p, "/proc/sys")->kind, STEP_READ_ONLY);
 	for (size_t i = 0; i < p.count; i++) {
 		const struct container_step *s = &p.steps[i];
-		bool node_device = s->kind == STEP_BIND && starts_with(s->source, "/dev/");
-		bool pts = streq(s->target, "/dev/pts");
-		// Devices work at the few that the node itself has made, and nowhere else.
-		if ((s->kind == STEP_FILESYSTEM || s->kind == STEP_BIND) && !node_device && !pts &&
-			!(s->attributes & MOUNT_ATTR_NODEV))
+		bool works = streq(s->target, "/dev") || streq(s->target, "/dev/pts");
+		// Devices work in these two and nowhere else.
+		if (s->kind != STEP_MASK && s->kind != STEP_READ_ONLY && !works &&
+			!(s->words.set & MOUNT_ATTR_NODEV))
 			fail_msg("%s is not nodev", s->target);
 		if (streq(s->target, "/proc") || streq(s->target, "/sys") ||
 			streq(s->target, "/dev"))
 			assert_true(s->plain);
 		assert_true(s->target[0] == '/');
+		assert_int_equal(s->tree_fd, -1);
 	}
+	assert_true(spec.namespaces[RUNTIME_NAMESPACE_USER].wanted);
+	assert_int_equal(spec.uid_mappings.items[0].host, 1000000);
+	container_default_spec(&a, &spec, 0);
+	assert_false(spec.namespaces[RUNTIME_NAMESPACE_USER].wanted);
+	assert_int_equal(spec.uid_mappings.count, 0);
 }
 
-static void plans_binds_last(void **state)
+static void keeps_the_order_of_mounts(void **state)
 {
+	static const char *first[] = {"rbind", "rro", "rnosuid", NULL};
+	static const char *second[] = {"bind", "idmap", "noatime", NULL};
 	cleanup_arena struct arena a = {0};
-	const struct container_bind binds[] = {
-		{"/data/../data", "/mnt/a", true, false},
-		{"/rw", "/mnt/a/b..c", false, true},
+	struct runtime_mount mounts[] = {
+		{.destination = "/mnt//a/.", .source = "/data/../data", .options = {first, 3}},
+		{.destination = "/mnt/a/b..c", .source = "sub", .options = {second, 3}},
 	};
-	const struct container_spec spec = {
-		.cwd = "/w", .binds = binds, .bind_count = 2, .shm_size = 4096};
+	static const char *read_only[] = {"/proc/sys", NULL};
+	const struct runtime_spec spec = {
+		.process.cwd = "/w",
+		.mounts = mounts,
+		.mount_count = 2,
+		.readonly_paths = {read_only, 1},
+	};
 	struct container_plan p;
 	struct error err = {0};
 
 	(void)state;
-	if (container_plan(&a, &spec, &p, &err) < 0)
+	if (container_plan(&a, &spec, "/bundle", &p, &err) < 0)
 		fail_msg("%s", err.text);
-	const struct container_step *last = &p.steps[p.count - 1], *first = last - 1;
-	assert_string_equal(first->target, "/mnt/a");
-	assert_int_equal(
-		first->attributes, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	assert_false(first->owned);
-	assert_int_equal(last->attributes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	assert_true(last->owned);
-	assert_string_equal(find(&p, "/dev/shm")->options, "mode=1777,size=4096");
+	assert_int_equal(p.count, 3);
+	assert_string_equal(p.steps[0].target, "/mnt/a");
+	assert_string_equal(p.steps[0].source, "/data/../data");
+	assert_true(p.steps[0].words.recursive);
+	assert_int_equal(p.steps[0].words.recursive_set, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
+	assert_string_equal(p.steps[1].source, "/bundle/sub");
+	assert_true(p.steps[1].words.idmap && !p.steps[1].words.recursive);
+	assert_int_equal(p.steps[1].words.set, MOUNT_ATTR_NOATIME);
+	assert_int_equal(p.steps[1].words.clear, MOUNT_ATTR__ATIME);
+	assert_int_equal(p.steps[2].kind, STEP_READ_ONLY);
 }
 
 static void refuses_targets(void **state)
 {
+	static const char *bind[] = {"rbind", NULL};
 	static const struct {
 		const char *target, *expected;
 	} cases[] = {
@@ -88,49 +109,70 @@ static void refuses_targets(void **state)
 		{"/a/..", "must not contain \"..\""},
 		{"/../a", "must not contain \"..\""},
 		{"/a/../b", "must not contain \"..\""},
-		{"/proc", "nothing can be mounted in /proc or /sys"},
-		{"/proc/self", "nothing can be mounted in /proc or /sys"},
-		{"//sys/fs", "nothing can be mounted in /proc or /sys"},
+		{"/proc", "nothing of this kind can be mounted in /proc or /sys"},
+		{"/proc/self", "nothing of this kind can be mounted in /proc or /sys"},
+		{"/proc/self/attr", "nothing of this kind can be mounted in /proc or /sys"},
+		{"//sys/fs", "nothing of this kind can be mounted in /proc or /sys"},
+		{"/./proc/x", "nothing of this kind can be mounted in /proc or /sys"},
 	};
-	static const char *const fine[] = {"/process", "/system/x", "/a..b", "/...", "/dev/x"};
+	static const char *const fine[] = {
+		"/process", "/system/x", "/a..b", "/...", "/dev/x", "/proc/uptime"};
 
 	(void)state;
 	for (size_t i = 0; i < array_size(cases) + array_size(fine); i++) {
 		bool bad = i < array_size(cases);
 		cleanup_arena struct arena a = {0};
-		const struct container_bind bind = {
-			"/x", bad ? cases[i].target : fine[i - array_size(cases)], false, false};
-		const struct container_spec spec = {.cwd = "/", .binds = &bind, .bind_count = 1};
+		struct runtime_mount m = {
+			.destination = bad ? cases[i].target : fine[i - array_size(cases)],
+			.source = "/x",
+			.options = {bind, 1}};
+		const struct runtime_spec spec = {
+			.process.cwd = "/", .mounts = &m, .mount_count = 1};
 		struct container_plan p;
 		struct error err = {0};
-		int rc = container_plan(&a, &spec, &p, &err);
+		int rc = container_plan(&a, &spec, NULL, &p, &err);
 		if (rc != (bad ? -1 : 0))
-			fail_msg("%s: %s", bind.target, err.text);
+			fail_msg("%s: %s", m.destination, err.text);
 		if (bad && (err.kind != ERROR_INVALID || !strstr(err.text, cases[i].expected)))
-			fail_msg("%s: %s", bind.target, err.text);
+			fail_msg("%s: %s", m.destination, err.text);
 	}
 }
 
 static void refuses_the_rest(void **state)
 {
-	static struct container_bind many[CONTAINER_BINDS_MAX + 1];
-	cleanup_arena struct arena a = {0};
-	const struct container_bind relative = {"x", "/x", false, false};
-	const struct container_spec specs[] = {
-		{.cwd = "/", .binds = many, .bind_count = array_size(many)},
-		{.cwd = "/", .binds = &relative, .bind_count = 1},
-		{.cwd = "w"},
-		{.cwd = "/w/../.."},
+	static struct runtime_mount many[CONTAINER_MOUNTS_MAX + 1];
+	static const char *bind[] = {"bind", NULL}, *remount[] = {"remount", NULL};
+	struct runtime_mount mounts[] = {
+		{.destination = "/x", .source = "x", .options = {bind, 1}},
+		{.destination = "/x", .type = "tmpfs", .options = {remount, 1}},
+		{.destination = "/x", .options = no_words},
+		{.destination = "/x", .options = {bind, 1}},
+		{.destination = "/proc/sys", .type = "tmpfs", .options = no_words},
 	};
-	static const char *const expected[] = {"257 mounts, at most 256",
-		"mount of x: must be an absolute path",
-		"working directory w: must be an absolute path", "must not contain \"..\""};
-	struct container_plan p;
-	struct error err = {0};
+	struct runtime_device outside = {.path = "/etc/x", .type = 'c'};
+	const struct runtime_spec specs[] = {
+		{.process.cwd = "/", .mounts = many, .mount_count = array_size(many)},
+		{.process.cwd = "/", .mounts = &mounts[0], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[1], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[2], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[3], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[4], .mount_count = 1},
+		{.process.cwd = "w"},
+		{.process.cwd = "/w/../.."},
+		{.process.cwd = "/", .devices = &outside, .device_count = 1},
+	};
+	static const char *const expected[] = {"1025 mounts, at most 1024",
+		"mount of x: must be an absolute path", "mount option \"remount\": not supported",
+		"mount at /x: no type", "mount at /x: no source", "nothing of this kind",
+		"working directory w: must be an absolute path", "must not contain \"..\"",
+		"device /etc/x: must be below /dev"};
 
 	(void)state;
 	for (size_t i = 0; i < array_size(specs); i++) {
-		assert_int_equal(container_plan(&a, &specs[i], &p, &err), -1);
+		cleanup_arena struct arena a = {0};
+		struct container_plan p;
+		struct error err = {0};
+		assert_int_equal(container_plan(&a, &specs[i], NULL, &p, &err), -1);
 		if (!strstr(err.text, expected[i]))
 			fail_msg("%s", err.text);
 	}
@@ -216,8 +258,8 @@ static void refuses_users(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plans_the_fixed_part),
-		cmocka_unit_test(plans_binds_last),
+		cmocka_unit_test(plans_what_every_job_has),
+		cmocka_unit_test(keeps_the_order_of_mounts),
 		cmocka_unit_test(refuses_targets),
 		cmocka_unit_test(refuses_the_rest),
 		cmocka_unit_test(finds_users),

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/job/sandbox.h"
+
+#include "agent/job/variables.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "oci/runtime/user_namespace.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	NODE_FILE_MAX = 256 * 1024,
+	OWN_MOUNTS = 4, // code, outputs, logs, /dev/shm
+	SHM_DEFAULT = 64 * 1024 * 1024,
+	DESTROY_MS = 10 * 1000,
+};
+
+const struct sandbox_limits sandbox_limits_default = {
+	.first_id = 1000000000, // above what systemd and useradd(8) give out
+	.id_ranges = 1000,
+	.cgroup_root = "/stoker",
+	.pids = 4096,
+	.network = SANDBOX_NETWORK_PRIVATE,
+};
+
+static struct json_strings words(struct arena *a, const char *const *items)
+{
+	struct json_strings s = {0};
+	while (items[s.count])
+		s.count++;
+	s.items = arena_array(a, const char *, s.count + 1);
+	memcpy(s.items, items, s.count * sizeof(*items));
+	return s;
+}
+
+static void add_bind(struct sandbox *s, const char *source, const char *target, bool read_only)
+{
+	static const char *const writable[] = {"rbind", "rnosuid", "rnodev", "x-idmap", NULL};
+	static const char *const fixed[] = {"rbind", "rnosuid", "rnodev", "rro", "x-idmap", NULL};
+	s->spec.mounts[s->spec.mount_count++] = (struct runtime_mount){
+		.destination = target,
+		.type = "bind",
+		.source = source,
+		.options = words(&s->arena, read_only ? fixed : writable),
+	};
+}
+
+static void add_mounts(struct sandbox *s, const struct job *job)
+{
+	const struct job_spec *spec = job->spec;
+	struct runtime_mount *mounts = arena_array(&s->arena, struct runtime_mount,
+		s->spec.mount_count + OWN_MOUNTS + spec->input_count + spec->bind_count);
+	memcpy(mounts, s->spec.mounts, s->spec.mount_count * sizeof(*mounts));
+	s->spec.mounts = mounts;
+	const char *const shm[] = {"nosuid", "noexec", "nodev", "mode=1777",
+		arena_printf(&s->arena, "size=%llu",
+			(unsigned long long)(spec->shm_size ? spec->shm_size : SHM_DEFAULT)),
+		NULL};
+	mounts[s->spec.mount_count++] = (struct runtime_mount){
+		.destination = "/dev/shm",
+		.type = "tmpfs",
+		.source = "shm",
+		.options = words(&s->arena, shm),
+	};
+	const char *path = job->run->path;
+	add_bind(s, arena_printf(&s->arena, "%s/code", path), job_folder, false);
+	add_bind(s, arena_printf(&s->arena, "%s/outputs", path), job_outputs, false);
+	add_bind(s, arena_printf(&s->arena, "%s/logs", path), job_logs, false);
+	for (size_t i = 0; i < spec->input_count; i++)
+		add_bind(
+			s, spec->inputs[i].path, spec->inputs[i].target, spec->inputs[i].read_only);
+	for (size_t i = 0; i < spec->bind_count; i++)
+		add_bind(s, spec->binds[i].source, spec->binds[i].target, spec->binds[i].read_only);
+}
+
+// ---- what runs
+
+// How a script is run, by its name.
+static void script_argv(struct sandbox *s, const struct job_spec *spec, bool python)
+{
+	const char **argv = arena_array(&s->arena, const char *, spec->arguments.count + 4);
+	size_t n = 0;
+	if (python) {
+		argv[n++] = "python";
+		argv[n++] = "-u";
+		argv[n++] = spec->entry_script;
+	} else if (ends_with(spec->entry_script, ".sh")) {
+		argv[n++] = "sh";
+		argv[n++] = spec->entry_script;
+	} else {
+		argv[n++] = arena_printf(&s->arena, "./%s", spec->entry_script);
+	}
+	for (size_t i = 0; i < spec->arguments.count; i++)
+		argv[n++] = spec->arguments.items[i];
+	s->spec.process.args = (struct json_strings){argv, n};
+}
+
+static int image_argv(struct sandbox *s, const struct oci_config *image, struct error *err)
+{
+	const struct oci_strings *entry = &image->entrypoint, *cmd = &image->cmd;
+	const char **argv = arena_array(&s->arena, const char *, entry->count + cmd->count + 1);
+	for (size_t i = 0; i < entry->count; i++)
+		argv[i] = entry->items[i];
+	for (size_t i = 0; i < cmd->count; i++)
+		argv[entry->count + i] = cmd->items[i];
+	s->spec.process.args = (struct json_strings){argv, entry->count + cmd->count};
+	if (argv[0])
+		return 0;
+	return error_set(err, ERROR_INVALID,
+		"no command was given and the image has none; say: stoker run --image … -- CMD");
+}
+
+static struct json_strings count_strings(const char *const *items)
+{
+	struct json_strings all = {.items = (const char **)items};
+	while (items[all.count])
+		all.count++;
+	return all;
+}
+
+static int set_program(struct sandbox *s, const struct job *job, struct error *err)
+{
+	static const char *const pythons[] = {"python3", "python", NULL};
+	const struct job_spec *spec = job->spec;
+	struct runtime_process *p = &s->spec.process;
+	if (spec->entry_script) {
+		bool python = ends_with(spec->entry_script, ".py");
+		s->options.programs = python ? pythons : NULL;
+		script_argv(s, spec, python);
+		p->cwd = job_folder;
+	} else {
+		if (spec->command)
+			p->args = count_strings(spec->command);
+		else if (image_argv(s, job->image, err) < 0)
+			return -1;
+		p->cwd = spec->working_directory    ? spec->working_directory
+			 : *job->image->working_dir ? job->image->working_dir
+						    : "/";
+	}
+	p->env = count_strings(
+		job_variables(&s->arena, job->image, spec, job->run, s->spec.hostname));
+	return 0;
+}
+
+// The image's user, whose are the job's own folders. Capabilities are for root only, as with
+// Docker: another user has none, whatever the file system says (no_new_privs).
+static int set_user(struct sandbox *s, const struct job *job, struct error *err)
+{
+	static const char *const owned[] = {"code", "outputs", "logs"};
+	struct container_user user;
+	struct runtime_process *p = &s->spec.process;
+	const char *name = job->spec->user ? job->spec->user : job->image->user;
+	if (container_user_lookup(s->root_fd, name, &user, err) < 0)
+		return -1;
+	p->uid = user.uid;
+	p->gid = user.gid;
+	p->group_count = user.group_count;
+	p->groups = arena_array(&s->arena, gid_t, user.group_count);
+	memcpy(p->groups, user.groups, user.group_count * sizeof(gid_t));
+	if (user.uid != 0)
+		p->capabilities.effective = p->capabilities.permitted = 0;
+	for (size_t i = 0; i < array_size(owned) && geteuid() == 0; i++)
+		if (fchownat(job->run->fd, owned[i], user.uid, user.gid, AT_SYMLINK_NOFOLLOW) < 0)
+			return error_set_errno(err, errno, "give %s/%s to the container's user",
+				job->run->path, owned[i]);
+	return 0;
+}
+
+// ---- files of the node
+
+// A file that the node lacks is not given.
+static int read_node_file(const char *path, struct buffer *b, struct error *err)
+{
+	if (file_read(AT_FDCWD, path, NODE_FILE_MAX, b, err) == 0)
+		return 0;
+	if (err->kind != ERROR_NOT_FOUND)
+		return -1;
+	error_clear(err);
+	return 0;
+}
+
+static void add_file(struct sandbox *s, const char *path, const struct buffer *b)
+{
+	struct container_file *files = (struct container_file *)s->options.files;
+	files[s->options.file_count++] = (struct container_file){
+		.path = path,
+		.data = arena_strndup(&s->arena, b->data ? b->data : "", b->size),
+		.size = b->size,
+		.mode = 0644,
+	};
+}
+
+static int add_files(struct sandbox *s, struct error *err)
+{
+	cleanup_buffer struct buffer hosts = {0}, node = {0}, resolv = {0}, name = {0};
+	s->options.files = arena_array(&s->arena, struct container_file, 3);
+	if (read_node_file("/etc/hosts", &hosts, err) < 0 ||
+		read_node_file("/etc/resolv.conf", &node, err) < 0)
+		return -1;
+	if (s->private_network) {
+		// The node's own names are for its loopback addresses: inside they are others'.
+		buffer_clear(&hosts);
+		buffer_printf(&hosts,
+			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+			"127.0.1.1\t%s\n",
+			s->spec.hostname);
+		if (network_resolv_conf(
+			    &s->network_plan, node.data ? node.data : "", &resolv, err) < 0)
+			return -1;
+	}
+	add_file(s, "/etc/hosts", &hosts);
+	add_file(s, "/etc/resolv.conf", s->private_network ? &resolv : &node);
+	buffer_printf(&name, "%s\n", s->spec.hostname);
+	add_file(s, "/etc/hostname", &name);
+	return 0;
+}
+
+// ---- the root
+
+static int mount_root(struct sandbox *s, const struct job *job, struct error *err)
+{
+	// The root folder's own attributes are those of upper/.
+	if (geteuid() == 0 &&
+		fchownat(job->run->fd, "upper", s->first_id, s->first_id, AT_SYMLINK_NOFOLLOW) < 0)
+		return error_set_errno(err, errno, "own %s/upper", job->run->path);
+	const struct rootfs_overlay overlay = {
+		.scratch_fd = job->run->fd, .userns_fd = s->userns_fd};
+	s->root_fd = rootfs_overlay_mount(job->store, s->layers, &overlay, err);
+	return s->root_fd < 0 ? -1 : 0;
+}
+
+// Ids of the job's own, and the root file system with them. Where this kernel or a file system
+// cannot map ids, the job has the node's: its root then is held back by capabilities, filter and
+// groups alone, as under Docker, and the record says so.
+static int open_root(struct sandbox *s, const struct job *job, struct error *err)
+{
+	if (user_namespace_lease(job->store->run_fd, s->limits->first_id, CONTAINER_IDS,
+		    s->limits->id_ranges, &s->first_id, &s->ids_fd, err) < 0)
+		return -1;
+	container_default_spec(&s->arena, &s->spec, s->first_id);
+	s->userns_fd = user_namespace_new(&s->spec.uid_mappings, &s->spec.gid_mappings, err);
+	if (s->userns_fd < 0)
+		return -1;
+	if (mount_root(s, job, err) == 0)
+		return 0;
+	if (err->sys != EINVAL || s->limits->require_ids)
+		return -1;
+	buffer_printf(&s->warnings, "the job has no user ids of its own: %s\n", err->text);
+	error_clear(err);
+	close_fdp(&s->userns_fd);
+	close_fdp(&s->ids_fd);
+	s->userns_fd = s->ids_fd = -1;
+	s->first_id = 0;
+	container_default_spec(&s->arena, &s->spec, 0);
+	return mount_root(s, job, err);
+}
+
+// ---- control group and network
+
+static int open_group(struct sandbox *s, const struct job *job, struct error *err)
+{
+	cleanup_free char *path = xasprintf("%s/jobs/%s", s->limits->cgroup_root, job->run->id);
+	struct runtime_resources *r = &s->spec.resources;
+	r->pids_limit = (int64_t)s->limits->pids;
+	s->spec.cgroups_path = arena_strdup(&s->arena, path);
+	s->cgroup = cgroup_create(path, r, &s->warnings, err);
+	if (!s->cgroup && err->kind == ERROR_DENIED && geteuid() != 0) {
+		buffer_printf(&s->warnings, "the job has no limits: %s\n", err->text);
+		error_clear(err);
+		return 0;
+	}
+	s->options.cgroup = s->cgroup;
+	return s->cgroup ? 0 : -1;
+}
+
+static int choose_network(struct sandbox *s, enum sandbox_network network, struct error *err)
+{
+	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != SANDBOX_NETWORK_HOST;
+	s->private_network = network == SANDBOX_NETWORK_PRIVATE;
+	return s->private_network ? network_plan(&s->network_plan, err) : 0;
+}
+
+static int open_namespace(pid_t pid, const char *name, struct error *err)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)pid, name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? error_set_errno(err, errno, "open %s", path) : fd;
+}
+
+// In the parent, as soon as the namespaces are there: the network comes up while the child mounts.
+static int prepare(void *data, pid_t pid, struct error *err)
+{
+	struct sandbox *s = data;
+	if (!s->private_network)
+		return 0;
+	s->netns_fd = open_namespace(pid, "net", err);
+	if (s->netns_fd < 0)
+		return -1;
+	if (s->first_id || geteuid() != 0) {
+		s->network_userns_fd = open_namespace(pid, "user", err);
+		if (s->network_userns_fd < 0)
+			return -1;
+	}
+	return network_start(&s->network_plan, s->netns_fd, s->network_userns_fd, &s->network, err);
+}
+
+// ---- all of it
+
+static int describe(struct sandbox *s, const struct job *job, struct error *err)
+{
+	char name[HOST_NAME_MAX + 1];
+	if (gethostname(name, sizeof(name)) < 0)
+		return error_set_errno(err, errno, "name of this node");
+	name[sizeof(name) - 1] = '\0';
+	s->spec.hostname = arena_strdup(&s->arena, name);
+	s->spec.root_path = "rootfs";
+	if (choose_network(s, s->network_wanted, err) < 0 || set_program(s, job, err) < 0 ||
+		set_user(s, job, err) < 0)
+		return -1;
+	add_mounts(s, job);
+	return add_files(s, err);
+}
+
+static int open_all(struct sandbox *s, const struct job *job, struct error *err)
+{
+	s->layers = rootfs_layers_acquire(job->store, job->layers, err);
+	if (!s->layers || open_root(s, job, err) < 0 || describe(s, job, err) < 0)
+		return -1;
+	return open_group(s, job, err);
+}
+
+int sandbox_open(struct sandbox *s, const struct job *job, const struct sandbox_limits *limits,
+	struct error *err)
+{
+	*s = (struct sandbox){
+		.limits = limits,
+		.root_fd = -1,
+		.ids_fd = -1,
+		.userns_fd = -1,
+		.netns_fd = -1,
+		.network_userns_fd = -1,
+		.network_wanted = limits->network,
+	};
+	s->options = (struct container_options){
+		.spec = &s->spec,
+		.init = true,
+		.die_with_parent = true,
+		.start_fifo = -1,
+		.console_socket = -1,
+		.prepare = prepare,
+		.data = s,
+		.warnings = &s->warnings,
+	};
+	if (open_all(s, job, err) == 0)
+		return 0;
+	struct error ignored;
+	sandbox_close(s, &ignored);
+	return -1;
+}
+
+int sandbox_start(
+	struct sandbox *s, int stdin_fd, int output_fd, struct container *c, struct error *err)
+{
+	s->options.rootfs_fd = s->root_fd;
+	s->options.stdio[0] = stdin_fd;
+	s->options.stdio[1] = s->options.stdio[2] = output_fd;
+	if (container_create(&s->options, c, err) < 0)
+		return -1;
+	// Placed, so our hold on it can go; the container's end then is its end.
+	close_fdp(&s->root_fd);
+	s->root_fd = -1;
+	if (s->private_network && network_wait(&s->network, err) < 0) {
+		container_release(c);
+		return -1;
+	}
+	return container_start(c, err);
+}
+
+int sandbox_close(struct sandbox *s, struct error *err)
+{
+	int rc = 0;
+	network_release(&s->network);
+	if (s->cgroup && cgroup_destroy(s->cgroup, DESTROY_MS, err) < 0)
+		rc = -1;
+	cgroup_free(s->cgroup);
+	close_fdp(&s->netns_fd);
+	close_fdp(&s->network_userns_fd);
+	close_fdp(&s->root_fd);
+	close_fdp(&s->userns_fd);
+	rootfs_layers_release(s->layers);
+	close_fdp(&s->ids_fd);
+	buffer_release(&s->warnings);
+	arena_release(&s->arena);
+	return rc;
+}
