@@ -204,6 +204,8 @@ static int __attribute__((no_sanitize("address", "undefined"))) child_main(void 
 		if (parent != l->parent && parent != 0)
 			_exit(127);
 	}
+	if (l->o->new_session)
+		setsid();
 	if (child_place_fds(l) < 0)
 		_exit(127);
 	if (l->self_fd >= 0)

@@ -31,6 +31,7 @@ struct process_options {
 	bool keep_stderr; // the child writes to our stderr
 	// PR_SET_PDEATHSIG SIGKILL. The thread that starts the child must live on.
 	bool die_with_parent;
+	bool new_session; // setsid(): no terminal's signals reach it
 };
 
 // Start a child by vfork-like clone and exec. `file` NULL runs a sealed copy of this program (in
