@@ -3,6 +3,7 @@
 // The program: a table of verbs. Only here an error becomes text and an exit status: 0 done, 1 the
 // operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
 #include "agent/command/command.h"
+#include "agent/supervise/supervisor.h"
 #include "base/text.h"
 #include "oci/layer/worker.h"
 #include "oci/registry/fetcher.h"
@@ -32,6 +33,7 @@ static const struct {
 } helpers[] = {
 	{"fetcher", fetcher_main},
 	{"layer", layer_worker_main},
+	{"supervisor", supervisor_main},
 };
 
 static void print_help(void)
@@ -71,7 +73,8 @@ static void raise_descriptor_limit(void)
 
 int main(int argc, char **argv)
 {
-	for (size_t i = 0; argc == 2 && i < array_size(helpers); i++) {
+	// A third word only tells people, in the list of processes, what it is about.
+	for (size_t i = 0; (argc == 2 || argc == 3) && i < array_size(helpers); i++) {
 		if (streq(argv[1], helpers[i].name)) {
 			// The kernel has named us after the file in memory.
 			char name[16];

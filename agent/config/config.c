@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CONFIG_BYTES_MAX = 1024 * 1024 };
+enum { CONFIG_BYTES_MAX = 1024 * 1024, GRACE_SECONDS_MAX = 86400 };
 
 static const char default_path[] = "/etc/stoker/agent.yaml";
 
@@ -106,6 +106,48 @@ static int decode_store(
 	return 0;
 }
 
+static int decode_grace(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (value->type != JSON_INTEGER || value->integer < 0 || value->integer > GRACE_SECONDS_MAX)
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be a number of seconds, at most %d", GRACE_SECONDS_MAX);
+	*(uint64_t *)target = (uint64_t)value->integer * 1000;
+	return 0;
+}
+
+static int decode_age(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	uint64_t seconds;
+	if (value->type != JSON_STRING || !parse_age(value->string, &seconds))
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be a time such as 12h or 30d: digits with s, m, h or d behind");
+	*(uint64_t *)target = seconds * 1000;
+	return 0;
+}
+
+static int decode_job_defaults(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"disk", decode_size, offsetof(struct config, job_disk), JSON_NULLABLE},
+		{0},
+	};
+	return json_decode_object(d, value, fields, true, target, err);
+}
+
+static int decode_runs(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"keep", json_decode_uint64, offsetof(struct config, runs.keep), JSON_NULLABLE},
+		{"keep_for", decode_age, offsetof(struct config, runs.keep_for_ms), JSON_NULLABLE},
+		{0},
+	};
+	return json_decode_object(d, value, fields, true, target, err);
+}
+
 // The groups below decode into the whole configuration, so their offset is 0.
 static const struct json_field config_fields[] = {
 	{"state_dir", decode_folder, offsetof(struct config, state_dir), 0},
@@ -114,6 +156,9 @@ static const struct json_field config_fields[] = {
 		JSON_NULLABLE},
 	{"layers", decode_layers, 0, JSON_NULLABLE},
 	{"store", decode_store, 0, JSON_NULLABLE},
+	{"stop_grace_seconds", decode_grace, offsetof(struct config, stop_grace_ms), JSON_NULLABLE},
+	{"job_defaults", decode_job_defaults, 0, JSON_NULLABLE},
+	{"runs", decode_runs, 0, JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };
@@ -126,6 +171,7 @@ static void set_defaults(struct config *c)
 		.layer_limits = layer_limits_default,
 		.store_limits = store_limits_default,
 		.registries = registry_config_default,
+		.stop_grace_ms = 30 * 1000,
 	};
 }
 

@@ -16,6 +16,12 @@
 //     keep_free: 1g
 //     keep_free_inodes: 5           # percent
 //   registries: …                   # oci/registry/config.h
+//   stop_grace_seconds: 30          # between asking a job to end and killing it
+//   job_defaults:
+//     disk: 100g                    # of all that a job writes; no limit if not given
+//   runs:
+//     keep: 1000                    # finished runs; all if not given
+//     keep_for: 30d                 # for ever if not given
 //
 // A folder comes from the option (--state-dir), else the environment (STOKER_STATE_DIR), else the
 // file, else the default: the ones above for root, below $XDG_DATA_HOME and $XDG_RUNTIME_DIR for
@@ -43,6 +49,12 @@ struct config {
 	struct layer_limits layer_limits;
 	struct store_limits store_limits;
 	struct registry_config registries;
+	uint64_t stop_grace_ms;
+	uint64_t job_disk; // resources.disk of jobs that name none; 0: no limit
+	struct config_runs {
+		uint64_t keep;	      // finished runs, the newest; 0: all
+		uint64_t keep_for_ms; // 0: for ever
+	} runs;
 };
 
 // Read and check. A file named by option or environment must exist; the default one may be missing.

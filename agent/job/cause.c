@@ -79,14 +79,27 @@ struct cause cause_of_status(int status)
 	return c;
 }
 
-struct cause cause_canceled(int signo, int status)
+struct cause cause_of_stop(enum cause_stop stop, int signo, const char *detail, int status)
 {
-	char text[64];
+	static const struct {
+		enum cause_class class;
+		const char *code, *text;
+	} stops[] = {
+		[STOP_SIGNAL] = {CAUSE_USER, "Canceled", "canceled by signal"},
+		[STOP_REQUEST] = {CAUSE_USER, "Canceled", "canceled by stoker stop"},
+		[STOP_KILL] = {CAUSE_USER, "Canceled", "canceled by stoker kill"},
+		[STOP_DEADLINE] = {CAUSE_USER, "DeadlineExceeded", "ran for too long"},
+		[STOP_DISK_LIMIT] = {CAUSE_USER, "DiskLimit", "wrote too much"},
+		[STOP_DISK_FULL] = {CAUSE_SYSTEM, "DiskFull", "the node's disk is full"},
+	};
+	char how[64], number[64] = "";
 	const char *name = sigdescr_np(signo);
-	struct cause c = {.class = CAUSE_USER, .code = "Canceled"};
+	struct cause c = {.class = stops[stop].class, .code = stops[stop].code};
 	add_status(&c, status);
-	snprintf(c.message, sizeof(c.message), "canceled by signal %d (%s); the script %s", signo,
-		name ? name : "unknown", process_describe_status(status, text));
+	if (stop == STOP_SIGNAL)
+		snprintf(number, sizeof(number), " %d (%s)", signo, name ? name : "unknown");
+	snprintf(c.message, sizeof(c.message), "%s%s%s%s; the script %s", stops[stop].text, number,
+		*detail ? ": " : "", detail, process_describe_status(status, how));
 	return c;
 }
 

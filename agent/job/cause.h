@@ -25,8 +25,19 @@ enum cause_phase { CAUSE_CHECKING, CAUSE_PULLING, CAUSE_PREPARING, CAUSE_STARTIN
 struct cause cause_of_error(enum cause_phase phase, const struct error *err);
 // The script's wait status.
 struct cause cause_of_status(int status);
-// The script was stopped by a signal to us. `status`: what became of it.
-struct cause cause_canceled(int signo, int status);
+// Why a script was asked to end.
+enum cause_stop {
+	STOP_NONE,
+	STOP_SIGNAL,	 // `stoker run` got a signal
+	STOP_REQUEST,	 // stoker stop
+	STOP_KILL,	 // stoker kill
+	STOP_DEADLINE,	 // max_run_duration_seconds
+	STOP_DISK_LIMIT, // resources.disk
+	STOP_DISK_FULL,	 // the node's disk
+};
+// `detail`: whatever the message says beside that ("more than 60 s"); `signo`: of STOP_SIGNAL;
+// `status`: what became of the script.
+struct cause cause_of_stop(enum cause_stop stop, int signo, const char *detail, int status);
 // There was no script yet.
 struct cause cause_canceled_early(int signo);
 

@@ -20,8 +20,14 @@ static const char *const folders[] = {"user_logs", "outputs", "logs", "upper", "
 const char *run_state_name(enum run_state state)
 {
 	static const char *const names[] = {"NotStarted", "Preparing", "Running", "Finalizing",
-		"Completed", "Failed", "Canceled"};
+		"CancelRequested", "Completed", "Failed", "Canceled"};
 	return names[state];
+}
+
+bool run_state_is_end(const char *name)
+{
+	return streq(name, run_state_name(RUN_COMPLETED)) ||
+	       streq(name, run_state_name(RUN_FAILED)) || streq(name, run_state_name(RUN_CANCELED));
 }
 
 // Locked before anybody can take it for a dead one: the sweeper removes what it could lock, so a
@@ -76,6 +82,7 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 	const void *document, size_t size, struct error *err)
 {
 	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1, .created_ms = wall_ms()};
+	boot_id_get(r->boot_id);
 	if (choose_id(r, experiment, err) < 0)
 		return -1;
 	// For nobody else: a job that is root may leave set-user-id programs and devices in there.
@@ -85,6 +92,19 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 		file_write_atomic(r->fd, document_name, document, size, 0644, err) < 0)
 		return -1;
 	return run_document_write(r, err);
+}
+
+int run_adopt(struct run *r, struct store *s, int lock_fd, struct error *err)
+{
+	cleanup_free char *name = xasprintf("%s/1", r->id);
+	r->lock_fd = lock_fd;
+	r->fd = -1;
+	r->path = xasprintf("%s/runs/%s", s->state_dir, name);
+	r->runs_fd = directory_open(s->state_fd, "runs", err);
+	if (r->runs_fd < 0)
+		return -1;
+	r->fd = directory_open(r->runs_fd, name, err);
+	return r->fd < 0 ? -1 : 0;
 }
 
 static void end_phase(struct run *r, int64_t now)
@@ -97,7 +117,8 @@ int run_enter(struct run *r, enum run_state state, const char *phase, struct err
 {
 	int64_t now = wall_ms();
 	r->state = state;
-	end_phase(r, now);
+	if (phase)
+		end_phase(r, now);
 	if (phase && r->phase_count < RUN_PHASES_MAX)
 		r->phases[r->phase_count++] = (struct run_phase){phase, now, 0};
 	if (state == RUN_RUNNING && !r->started_ms)
@@ -106,7 +127,7 @@ int run_enter(struct run *r, enum run_state state, const char *phase, struct err
 }
 
 // upper/ and work/ hold what the job wrote outside of its folders: lost at the end, as with Azure.
-static int remove_scratch(int fd, struct error *err)
+int run_remove_scratch(int fd, struct error *err)
 {
 	if (directory_remove(fd, "upper", err) < 0 || directory_remove(fd, "work", err) < 0)
 		return -1;
@@ -161,18 +182,20 @@ static int sync_results(int dirfd, struct error *err)
 	return 0;
 }
 
-int run_end(struct run *r, enum run_state state, const struct cause *cause, struct error *err)
+int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+	struct error *err)
 {
 	int64_t now = wall_ms();
 	r->state = state;
 	r->cause = *cause;
+	r->exit_status = exit_status;
 	r->ended_ms = now;
 	end_phase(r, now);
 	// The end is recorded whatever becomes of the rest; what cannot be removed now is the
 	// sweep's.
 	struct error unsynced;
 	int synced = sync_results(r->fd, &unsynced);
-	if (run_document_write(r, err) < 0 || remove_scratch(r->fd, err) < 0)
+	if (run_document_write(r, err) < 0 || run_remove_scratch(r->fd, err) < 0)
 		return -1;
 	if (synced < 0) {
 		*err = unsynced;
@@ -191,34 +214,4 @@ void run_release(struct run *r)
 	close_fdp(&r->runs_fd);
 	free(r->path);
 	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1};
-}
-
-// The lock file goes last, so that a sweep that is killed is done again.
-static void sweep_one(int runs_fd, int active_fd, const char *id)
-{
-	struct error err = {0};
-	cleanup_fd int lock = openat(active_fd, id, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (lock < 0 || file_lock(lock, LOCK_EX | LOCK_NB, id, &err) != 0)
-		return;
-	cleanup_free char *name = xasprintf("%s/1", id);
-	cleanup_fd int fd = directory_open(runs_fd, name, &err);
-	if (fd >= 0 && (remove_scratch(fd, &err) < 0 || run_document_interrupt(fd, &err) < 0))
-		return;
-	unlinkat(active_fd, id, 0);
-}
-
-void run_sweep(struct store *s)
-{
-	int runs = openat(s->state_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup_fd int runs_fd = runs;
-	if (runs_fd < 0)
-		return;
-	int active_fd = openat(runs_fd, ".active", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *active = active_fd < 0 ? NULL : fdopendir(active_fd);
-	if (!active)
-		return;
-	for (struct dirent *e; (e = readdir(active)) != NULL;)
-		if (e->d_name[0] != '.')
-			sweep_one(runs_fd, active_fd, e->d_name);
-	closedir(active);
 }

@@ -11,11 +11,15 @@
 //     upper/ work/           what it changed in the image; removed at the end
 //   <state>/runs/.active/<run id>   locked as long as the run is ours
 //
-// A run whose process was killed is found by its lock file, which nobody holds then, and is ended
-// by whoever comes next (run_sweep).
+//   <run>/runs/<run id>/           what exists as long as a supervisor does: its control socket
+//
+// The lock goes with its descriptor from the command that made the run to the run's supervisor. A
+// run whose process was killed is found by its lock file, which nobody holds then, and is ended by
+// whoever comes next (run_sweep).
 #pragma once
 
 #include "agent/job/cause.h"
+#include "agent/job/identity.h"
 #include "base/error.h"
 #include "oci/store/store.h"
 
@@ -27,16 +31,18 @@ enum run_state {
 	RUN_PREPARING,
 	RUN_RUNNING,
 	RUN_FINALIZING,
+	RUN_CANCEL_REQUESTED,
 	RUN_COMPLETED,
 	RUN_FAILED,
 	RUN_CANCELED,
 };
 const char *run_state_name(enum run_state state); // "NotStarted", …
+bool run_state_is_end(const char *name);
 
 enum { RUN_ID_MAX = 160, RUN_PHASES_MAX = 16 };
 
 struct run_phase {
-	const char *name;	  // static: "pulling", …
+	const char *name;	  // lives as long as the run: "pulling", …
 	int64_t start_ms, end_ms; // wall clock; end 0: goes on
 };
 
@@ -52,18 +58,36 @@ struct run {
 	struct run_phase phases[RUN_PHASES_MAX];
 	size_t phase_count;
 	struct store_image image; // reference.path[0] == 0: not known yet
+	// Of the end: what `stoker run` and `stoker wait` exit with.
+	int exit_status;
+	char boot_id[BOOT_ID_SIZE];
+	struct run_supervisor {
+		pid_t pid; // 0: there was none yet
+		uint64_t start_time;
+		pid_t container; // its process 1, as the node sees it; 0: not started
+	} supervisor;
 };
 
 // Make the directory, with the specification's text in a file of that name, and the first run.json.
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err);
+// Take over a run that another process made and whose lock came with `lock_fd`: opens its folders.
+// What is known of it (id, times, phases, image) is filled in by the caller.
+int run_adopt(struct run *r, struct store *s, int lock_fd, struct error *err);
 // Change state and begin a phase (NULL: only the state); writes run.json.
 int run_enter(struct run *r, enum run_state state, const char *phase, struct error *err);
-// The last change: records the cause, removes what only the running job needed, gives up the lock.
-int run_end(struct run *r, enum run_state state, const struct cause *cause, struct error *err);
+// The last change: records the cause and exit status, removes what only the running job needed,
+// gives up the lock.
+int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+	struct error *err);
 void run_release(struct run *r); // frees; fine on a zeroed one
 
 // End the runs of processes that were killed. Failures are left to the next one who comes.
 void run_sweep(struct store *s);
+// <run>/runs/<run id>, made with mode 0700. Returns a descriptor.
+int run_folder_make(struct store *s, const char *id, struct error *err);
+// upper/ and work/ of an attempt.
+int run_remove_scratch(int attempt_fd, struct error *err);
+void run_folder_remove(struct store *s, const char *id);
 
 #define cleanup_run __attribute__((cleanup(run_release)))

@@ -68,6 +68,20 @@ static void write_phases(struct json_writer *w, const struct run *r)
 	json_write_close_array(w);
 }
 
+static void write_supervisor(struct json_writer *w, const struct run_supervisor *s)
+{
+	json_write_key(w, "supervisor");
+	if (!s->pid) {
+		json_write_null(w);
+		return;
+	}
+	json_write_open_object(w);
+	json_write_member_int(w, "pid", s->pid);
+	json_write_member_int(w, "start_time", (int64_t)s->start_time);
+	json_write_member_int(w, "container", s->container);
+	json_write_close_object(w);
+}
+
 // By rename, so a reader sees one state or the next, but without fsync: after a power cut the run
 // has ended anyway, and run_document_interrupt() writes that. A start would else wait for the disk
 // five times.
@@ -94,13 +108,6 @@ static int save(int dirfd, struct json_writer *w, bool durable, struct error *er
 	return file_write_atomic(dirfd, "run.json", b.data, b.size, 0644, err);
 }
 
-static bool is_end(const char *state)
-{
-	return streq(state, run_state_name(RUN_COMPLETED)) ||
-	       streq(state, run_state_name(RUN_FAILED)) ||
-	       streq(state, run_state_name(RUN_CANCELED));
-}
-
 int run_document_write(const struct run *r, struct error *err)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
@@ -113,53 +120,113 @@ int run_document_write(const struct run *r, struct error *err)
 	write_time(w, "created", r->created_ms);
 	write_time(w, "started", r->started_ms);
 	write_time(w, "ended", r->ended_ms);
+	if (r->ended_ms)
+		json_write_member_int(w, "exit_status", r->exit_status);
 	write_image(w, &r->image);
 	write_phases(w, r);
+	json_write_member(w, "boot_id", r->boot_id);
+	write_supervisor(w, &r->supervisor);
 	json_write_close_object(w);
-	return save(r->fd, w, is_end(run_state_name(r->state)), err);
+	return save(r->fd, w, run_state_is_end(run_state_name(r->state)), err);
 }
 
-static void write_interrupted(struct json_writer *w, const struct json *tree)
+static int64_t number(const struct json *object, const char *key, int64_t absent)
 {
-	static const struct cause cause = {
-		.class = CAUSE_INFRASTRUCTURE,
-		.code = "Interrupted",
-		.message = "the process that ran the job was killed, or the node restarted",
-		.exit_code = -1,
+	const struct json *value = json_get(object, key);
+	return value && value->type == JSON_INTEGER ? value->integer : absent;
+}
+
+static struct cause interruption(const struct json *tree, bool has_folder)
+{
+	static const struct {
+		const char *code, *message;
+	} causes[] = {
+		{"Interrupted", "stoker run was killed before the job was started"},
+		{"supervisor_lost", "the supervisor of the job was killed; the job ended with it"},
+		{"node_restarted", "the node restarted, or all that ran on it was killed"},
 	};
+	char boot[BOOT_ID_SIZE];
+	const char *of_boot = json_get_string(tree, "boot_id");
+	const struct json *supervisor = json_get(tree, "supervisor");
+	bool had = supervisor && supervisor->type == JSON_OBJECT;
+	boot_id_get(boot);
+	bool restarted = (of_boot && !streq(of_boot, boot)) || (had && !has_folder);
+	int i = restarted ? 2 : had ? 1 : 0;
+	struct cause c = {.class = CAUSE_INFRASTRUCTURE, .code = causes[i].code, .exit_code = -1};
+	snprintf(c.message, sizeof(c.message), "%s", causes[i].message);
+	return c;
+}
+
+static void write_interrupted(
+	struct json_writer *w, const struct json *tree, const struct cause *cause)
+{
 	json_write_open_object(w);
 	json_object_each (member, tree) {
 		if (streq(member->key, "state") || streq(member->key, "cause") ||
-			streq(member->key, "ended"))
+			streq(member->key, "ended") || streq(member->key, "exit_status"))
 			continue;
 		json_write_key(w, member->key);
 		json_write_tree(w, &member->value);
 	}
 	json_write_member(w, "state", run_state_name(RUN_FAILED));
-	write_cause(w, &cause);
+	write_cause(w, cause);
 	write_time(w, "ended", wall_ms());
+	json_write_member_int(w, "exit_status", 1);
 	json_write_close_object(w);
 }
 
-int run_document_interrupt(int dirfd, struct error *err)
+// A power cut may have left less than a document; then it is an empty one.
+static const struct json *read_tree(int dirfd, struct arena *a, struct buffer *b, struct error *err)
 {
 	static const struct json nothing = {.type = JSON_OBJECT};
+	if (file_read(dirfd, "run.json", DOCUMENT_BYTES_MAX, b, err) < 0 &&
+		err->kind != ERROR_NOT_FOUND)
+		return NULL;
+	const struct json *tree =
+		json_parse(a, b->data ? b->data : "", b->size, "run.json", NULL, err);
+	error_clear(err);
+	return tree && tree->type == JSON_OBJECT ? tree : &nothing;
+}
+
+int run_document_interrupt(int dirfd, bool has_folder, struct error *err)
+{
 	cleanup_arena struct arena a = {0};
 	cleanup_buffer struct buffer b = {0};
-	if (file_read(dirfd, "run.json", DOCUMENT_BYTES_MAX, &b, err) < 0 &&
-		err->kind != ERROR_NOT_FOUND)
+	const struct json *tree = read_tree(dirfd, &a, &b, err);
+	if (!tree)
 		return -1;
-	// A power cut may have left less than a document.
-	const struct json *tree =
-		json_parse(&a, b.data ? b.data : "", b.size, "run.json", NULL, err);
-	if (!tree || tree->type != JSON_OBJECT)
-		tree = &nothing;
-	error_clear(err);
 	const char *state = json_get_string(tree, "state");
-	if (state && is_end(state))
+	if (state && run_state_is_end(state))
 		return 0;
+	const struct cause cause = interruption(tree, has_folder);
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
-	write_interrupted(w, tree);
+	write_interrupted(w, tree, &cause);
 	unlinkat(dirfd, ".run.json.tmp", 0);
 	return save(dirfd, w, true, err);
+}
+
+int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct error *err)
+{
+	cleanup_buffer struct buffer b = {0};
+	const struct json *tree = read_tree(dirfd, a, &b, err);
+	if (!tree)
+		return -1;
+	const struct json *cause = json_get(tree, "cause"), *sv = json_get(tree, "supervisor");
+	const char *state = json_get_string(tree, "state");
+	*s = (struct run_summary){
+		.id = json_get_string(tree, "run_id"),
+		.experiment = json_get_string(tree, "experiment"),
+		.state = state ? state : run_state_name(RUN_NOT_STARTED),
+		.image = json_get_string(json_get(tree, "image"), "reference"),
+		.created = json_get_string(tree, "created"),
+		.started = json_get_string(tree, "started"),
+		.ended = json_get_string(tree, "ended"),
+		.cause_class = json_get_string(cause, "class"),
+		.cause = json_get_string(cause, "code"),
+		.message = json_get_string(cause, "message"),
+		.exit_status = (int)number(tree, "exit_status", -1),
+		.supervisor = number(sv, "pid", 0),
+		.container = number(sv, "container", 0),
+	};
+	return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/spec.h"
 
+#include "agent/job/spec_decode.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "base/yaml.h"
@@ -148,7 +149,7 @@ static int decode_variables(
 	return 0;
 }
 
-static int decode_size(
+int job_decode_size(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	uint64_t bytes = 0;
@@ -178,7 +179,7 @@ static int decode_experiment(
 	return 0;
 }
 
-static int decode_nonempty(
+int job_decode_nonempty(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	if (json_decode_string(d, value, target, err) < 0)
@@ -191,7 +192,7 @@ static int decode_nonempty(
 static int decode_script(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
-	if (decode_nonempty(d, value, target, err) < 0)
+	if (job_decode_nonempty(d, value, target, err) < 0)
 		return -1;
 	if (*value->string == '/')
 		return json_decode_fail(d, value, err, ERROR_INVALID,
@@ -199,7 +200,7 @@ static int decode_script(
 	return 0;
 }
 
-static int decode_input_name(
+int job_decode_name(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	if (json_decode_string(d, value, target, err) < 0)
@@ -240,9 +241,9 @@ static int decode_input(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	static const struct json_field fields[] = {
-		{"name", decode_input_name, offsetof(struct job_input, name), JSON_REQUIRED},
+		{"name", job_decode_name, offsetof(struct job_input, name), JSON_REQUIRED},
 		{"kind", decode_input_kind, 0, JSON_REQUIRED},
-		{"path", decode_nonempty, offsetof(struct job_input, path), JSON_REQUIRED},
+		{"path", job_decode_nonempty, offsetof(struct job_input, path), JSON_REQUIRED},
 		{"target", decode_input_target, offsetof(struct job_input, target), JSON_NULLABLE},
 		{"read_only", json_decode_bool, offsetof(struct job_input, read_only), 0},
 		{0},
@@ -283,26 +284,28 @@ static int decode_later(
 
 static const struct json_field fields[] = {
 	{"experiment", decode_experiment, offsetof(struct job_spec, experiment), JSON_NULLABLE},
-	{"source_directory", decode_nonempty, offsetof(struct job_spec, source_directory),
+	{"source_directory", job_decode_nonempty, offsetof(struct job_spec, source_directory),
 		JSON_NULLABLE},
 	{"entry_script", decode_script, offsetof(struct job_spec, entry_script), JSON_REQUIRED},
 	{"script_params", decode_params, offsetof(struct job_spec, arguments), JSON_NULLABLE},
-	{"custom_docker_image", decode_nonempty, offsetof(struct job_spec, image), JSON_NULLABLE},
+	{"custom_docker_image", job_decode_nonempty, offsetof(struct job_spec, image),
+		JSON_NULLABLE},
 	{"environment_variables", decode_variables, offsetof(struct job_spec, variables),
 		JSON_NULLABLE},
 	{"inputs", decode_inputs, 0, JSON_NULLABLE},
-	{"shm_size", decode_size, offsetof(struct job_spec, shm_size), JSON_NULLABLE},
+	{"shm_size", job_decode_size, offsetof(struct job_spec, shm_size), JSON_NULLABLE},
+	{"max_run_duration_seconds", job_decode_seconds, offsetof(struct job_spec, max_seconds),
+		JSON_NULLABLE},
+	{"network", job_decode_network, offsetof(struct job_spec, network), JSON_NULLABLE},
+	{"resources", job_decode_resources, offsetof(struct job_spec, resources), JSON_NULLABLE},
+	{"secrets", job_decode_secrets, 0, JSON_NULLABLE},
 	{"conda_dependencies_file", decode_later},
 	{"conda_packages", decode_later},
 	{"distributed_training", decode_later},
-	{"max_run_duration_seconds", decode_later},
-	{"network", decode_later},
 	{"node_count", decode_later},
 	{"pip_packages", decode_later},
 	{"pip_requirements_file", decode_later},
 	{"process_count_per_node", decode_later},
-	{"resources", decode_later},
-	{"secrets", decode_later},
 	{"user_managed", decode_later},
 	{0},
 };
@@ -354,6 +357,9 @@ int job_spec_load(struct job_spec *s, const char *path, struct error *err)
 	s->source_directory = resolve(s, absolute, s->source_directory);
 	for (size_t i = 0; i < s->input_count; i++)
 		s->inputs[i].path = resolve(s, absolute, s->inputs[i].path);
+	for (size_t i = 0; i < s->secret_count; i++)
+		if (s->secrets[i].file)
+			s->secrets[i].file = resolve(s, absolute, s->secrets[i].file);
 	return 0;
 }
 

@@ -19,6 +19,12 @@ enum {
 	JOB_ARGUMENT_BYTES_MAX = 128 * 1024 - 1, // of one argument or variable; the kernel's limit
 	JOB_VARIABLES_MAX = 1000,
 	JOB_INPUTS_MAX = 100,
+	JOB_DEVICES_MAX = 100,
+	JOB_SECRETS_MAX = 100,
+	JOB_SECRET_BYTES_MAX = 16 * 1024,
+	JOB_CPUS_MAX = 65536,
+	JOB_PIDS_MAX = 1 << 22,
+	JOB_SECONDS_MAX = 1000000000,
 };
 
 struct job_input {
@@ -34,6 +40,30 @@ struct job_bind {	    // of a command
 	bool read_only;
 };
 
+// What a job may use. 0: the node's default, and where that says nothing, no limit.
+struct job_resources {
+	double cpus;
+	uint64_t memory, memory_swap; // bytes; the second is the swap beside the memory
+	uint64_t disk;		      // of all that the job writes, its log included
+	uint64_t pids, gpus;
+	struct json_strings devices; // names of CDI: "vendor.com/class=name"
+};
+
+enum job_network { JOB_NETWORK_DEFAULT, JOB_NETWORK_PRIVATE, JOB_NETWORK_NONE, JOB_NETWORK_HOST };
+// "private", "none", "host"; -1 on anything else.
+int job_network_parse(const char *name);
+
+// A value that is kept in memory only: it comes from a file or from the environment of `stoker
+// run`, and reaches the script as the file /stoker/secrets/NAME and, if wanted, as a variable.
+struct job_secret {
+	const char *name;     // as of an input
+	const char *file;     // absolute once loaded; NULL: from the environment
+	const char *from;     // a variable of the environment; NULL: from the file
+	const char *variable; // the script's; NULL: none
+	const char *value;    // once read (job_secrets_read())
+	size_t size;
+};
+
 struct job_spec {
 	struct arena arena;
 	const char *experiment;	      // "run" if not given
@@ -44,7 +74,12 @@ struct job_spec {
 	struct json_pairs variables;
 	struct job_input *inputs;
 	size_t input_count;
-	uint64_t shm_size;	// 0: the default
+	uint64_t shm_size; // 0: the default
+	struct job_resources resources;
+	enum job_network network;
+	uint64_t max_seconds; // 0: no limit
+	struct job_secret *secrets;
+	size_t secret_count;
 	struct buffer document; // the text it was read from, empty for a command
 
 	// For a command. These belong to the caller.
@@ -62,6 +97,12 @@ int job_spec_parse(
 // Read and parse a file. Relative paths in it count from its folder.
 int job_spec_load(struct job_spec *s, const char *path, struct error *err);
 void job_spec_release(struct job_spec *s);
+// Fill in the values of the secrets. ERROR_NOT_FOUND and others name the secret, never its value.
+int job_secrets_read(struct job_spec *s, struct error *err);
+// "2.5" over 0 and JOB_CPUS_MAX at most.
+bool job_cpus_parse(const char *text, double *cpus);
+// Is it of the form vendor/class=name?
+bool job_device_check(const char *name);
 
 // Is this fit to begin a run id: letters, digits, '-', '_' and '.', a letter or digit first?
 int job_experiment_check(const char *experiment, struct error *err);

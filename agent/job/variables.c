@@ -6,6 +6,7 @@
 const char job_folder[] = "/stoker/run";
 const char job_outputs[] = "/stoker/run/outputs";
 const char job_logs[] = "/stoker/run/logs";
+const char job_secrets[] = "/stoker/secrets";
 
 enum { RUN_VARIABLES_MAX = 64, PER_INPUT = 3 };
 
@@ -70,13 +71,24 @@ static void set_input(struct variables *v, const struct job_input *input)
 			arena_printf(v->arena, "%s%s=%s", prefixes[i], input->name, input->target));
 }
 
+// Files mostly end in a line break, which no password has.
+static void set_secret(struct variables *v, const struct job_secret *secret)
+{
+	size_t n = secret->size;
+	if (!secret->variable)
+		return;
+	while (n && strchr("\r\n", secret->value[n - 1]))
+		n--;
+	set(v, secret->variable, arena_strndup(v->arena, secret->value, n));
+}
+
 const char **job_variables(struct arena *a, const struct oci_config *image,
 	const struct job_spec *spec, const struct run *run, const char *hostname)
 {
 	struct variables v = {.arena = a};
 	v.items = arena_array(a, const char *,
 		image->env.count + RUN_VARIABLES_MAX + spec->input_count * PER_INPUT +
-			spec->variables.count);
+			spec->variables.count + spec->secret_count);
 	set(&v, "PATH", container_default_path);
 	set(&v, "HOSTNAME", hostname);
 	for (size_t i = 0; i < image->env.count; i++)
@@ -86,5 +98,7 @@ const char **job_variables(struct arena *a, const struct oci_config *image,
 		set_input(&v, &spec->inputs[i]);
 	for (size_t i = 0; i < spec->variables.count; i++)
 		set(&v, spec->variables.items[i].key, spec->variables.items[i].value);
+	for (size_t i = 0; i < spec->secret_count; i++)
+		set_secret(&v, &spec->secrets[i]);
 	return v.items;
 }

@@ -10,7 +10,7 @@
 #include "oci/image/config.h"
 
 // Where things are in the container.
-extern const char job_folder[], job_outputs[], job_logs[];
+extern const char job_folder[], job_outputs[], job_logs[], job_secrets[];
 
 // NULL-terminated, in the arena. `hostname` becomes HOSTNAME.
 const char **job_variables(struct arena *a, const struct oci_config *image,

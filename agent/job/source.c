@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The folder that a job works in.
 #include "agent/job/job.h"
-#include "agent/job/sandbox.h"
 #include "agent/job/snapshot.h"
-#include "agent/job/variables.h"
 #include "base/file.h"
-#include "base/text.h"
-#include "oci/runtime/rootfs.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { NODE_FILE_MAX = 256 * 1024, RUN_BINDS = 3 };
 
 // outputs/ and logs/ of the source directory are where results go: what is there already becomes
 // the run's, and an empty folder stays behind to mount on.
@@ -33,7 +28,7 @@ static int move_results(const struct run *run, const char *name, struct error *e
 	return 0;
 }
 
-static int take_snapshot(const struct job *job, struct error *err)
+int job_snapshot(const struct job *job, struct error *err)
 {
 	struct stat state;
 	if (mkdirat(job->run->fd, "code", 0755) < 0)
@@ -51,42 +46,4 @@ static int take_snapshot(const struct job *job, struct error *err)
 	return move_results(job->run, "outputs", err) < 0 || move_results(job->run, "logs", err) < 0
 		       ? -1
 		       : 0;
-}
-
-// Releases mounts and descriptors by leaving.
-static int run_container(const struct job *job, struct sandbox *sandbox,
-	struct watch_result *result, enum cause_phase *phase, struct error *err)
-{
-	cleanup_container struct container c = {.status_fd = -1};
-	cleanup_output struct output output = {.pipe_fd = -1, .file_fd = -1, .echo_fd = -1};
-	cleanup_watch struct watch *watch = watch_new(JOB_GRACE_MS, err);
-	cleanup_fd int write_fd = -1;
-	*phase = CAUSE_STARTING;
-	if (!watch ||
-		output_open(&output, job->run->fd, "user_logs/std_log.txt", job->echo_fd, &write_fd,
-			err) < 0 ||
-		sandbox_start(sandbox, job->stdin_fd, write_fd, &c, err) < 0)
-		return -1;
-	close_fdp(&write_fd);
-	write_fd = -1;
-	*phase = CAUSE_RUNNING;
-	if (run_enter(job->run, RUN_RUNNING, "running", err) < 0 ||
-		watch_run(watch, &c, &output, result, err) < 0 ||
-		run_enter(job->run, RUN_FINALIZING, "finalizing", err) < 0)
-		return -1;
-	output_finish_echo(&output);
-	return 0;
-}
-
-int job_execute(const struct job *job, struct watch_result *result, enum cause_phase *phase,
-	struct error *err)
-{
-	struct sandbox sandbox;
-	struct error ignored;
-	*phase = CAUSE_PREPARING;
-	if (take_snapshot(job, err) < 0 ||
-		sandbox_open(&sandbox, job, &sandbox_limits_default, err) < 0)
-		return -1;
-	int rc = run_container(job, &sandbox, result, phase, err);
-	return sandbox_close(&sandbox, rc < 0 ? &ignored : err) < 0 ? -1 : rc;
 }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/command/attach.h"
+
+#include "agent/command/echo.h"
+#include "agent/job/run_document.h"
+#include "base/file.h"
+#include "base/text.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct attached {
+	const struct attach *options;
+	struct loop *loop;
+	struct supervise_link link;
+	struct echo echo;
+	struct attach_result *result;
+	int asked; // the signal that asked for the end
+	bool started;
+	struct error error; // of the end
+};
+
+static void send_request(struct attached *a, struct json_writer *request)
+{
+	struct error ignored; // one that is gone has told us, or will
+	supervise_send(a->link.fd, request, &ignored);
+}
+
+static void on_end_signal(void *data, int signo)
+{
+	struct attached *a = data;
+	if (a->asked)
+		send_request(a, supervise_request_of("kill", "signal"));
+	else
+		send_request(a, supervise_stop_request("signal", signo, -1));
+	a->asked = signo;
+}
+
+static void on_signal(void *data, int signo)
+{
+	send_request(data, supervise_signal_request(signo));
+}
+
+static int add_signals(struct attached *a, struct error *err)
+{
+	static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+	static const int forwarded[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
+	signal(SIGPIPE, SIG_IGN); // a reader who leaves does not end the job
+	for (size_t i = 0; i < array_size(ends); i++)
+		if (!loop_add_signal(a->loop, ends[i], on_end_signal, a, err))
+			return -1;
+	for (size_t i = 0; i < array_size(forwarded); i++)
+		if (!loop_add_signal(a->loop, forwarded[i], on_signal, a, err))
+			return -1;
+	return 0;
+}
+
+static void on_started(struct attached *a)
+{
+	struct run *run = a->options->job->run;
+	struct error err;
+	a->started = true;
+	close_fdp(&run->lock_fd); // the supervisor has it
+	run->lock_fd = -1;
+	if (a->options->detach)
+		loop_quit(a->loop, 0);
+	// Without an echo the job runs as well, and `stoker logs` shows the reason.
+	else if (echo_start(&a->echo, a->loop, run->fd, "user_logs/std_log.txt",
+			 a->options->echo_fd, &err) < 0)
+		fprintf(stderr, "stoker: what the job prints is not shown: %s\n", err.text);
+}
+
+static void copy_text(char *target, size_t size, const char *text)
+{
+	snprintf(target, size, "%s", text ? text : "");
+}
+
+static void on_ended(struct attached *a, const struct json *event)
+{
+	struct attach_result *r = a->result;
+	const struct json *status = json_get(event, "exit_status"), *error;
+	r->ended = true;
+	r->exit_status = status && status->type == JSON_INTEGER ? (int)(status->integer & 0xFF) : 1;
+	copy_text(r->state, sizeof(r->state), json_get_string(event, "state"));
+	copy_text(r->message, sizeof(r->message), json_get_string(event, "message"));
+	error = json_get(event, "error");
+	if (error && error->type == JSON_OBJECT) {
+		const char *text = json_get_string(error, "text");
+		error_set(&a->error, ERROR_SYSTEM, "%s", text ? text : "");
+	}
+	loop_quit(a->loop, 0);
+}
+
+static void on_message(void *data, uint32_t events)
+{
+	struct attached *a = data;
+	cleanup_arena struct arena arena = {0};
+	const struct json *message;
+	struct error err = {0};
+	(void)events;
+	int rc = supervise_receive(a->link.fd, &arena, true, &message, &err);
+	if (rc == -2)
+		return;
+	if (rc <= 0) {
+		loop_quit(a->loop, 0); // no end came: see lost()
+		return;
+	}
+	const char *event = json_get_string(message, "event");
+	if (event && streq(event, "started"))
+		on_started(a);
+	else if (event && streq(event, "ended"))
+		on_ended(a, message);
+}
+
+// The supervisor is gone without a word. The run is ours again where it was not taken over; else
+// the sweep ends it, once the dead process has let go of the lock.
+static int lost(struct attached *a, struct error *err)
+{
+	const struct job *job = a->options->job;
+	struct error ignored;
+	int status;
+	char how[64];
+	process_wait(&a->link.process, &status, &ignored);
+	if (!a->started) {
+		struct cause cause = {
+			.class = CAUSE_INFRASTRUCTURE, .code = "supervisor_lost", .exit_code = -1};
+		snprintf(cause.message, sizeof(cause.message),
+			"the supervisor %s before the job was started",
+			process_describe_status(status, how));
+		cleanup_arena struct arena arena = {0};
+		struct run_summary s;
+		if (run_document_read(job->run->fd, &arena, &s, err) == 0 &&
+			run_state_is_end(s.state))
+			return error_set(err, ERROR_SYSTEM, "%s", s.message ? s.message : s.state);
+		run_end(job->run, RUN_FAILED, &cause, 1, &ignored);
+		return error_set(err, ERROR_SYSTEM, "%s", cause.message);
+	}
+	run_sweep(job->store);
+	return error_set(err, ERROR_SYSTEM, "the supervisor of %s %s; the job has ended with it",
+		job->run->id, process_describe_status(status, how));
+}
+
+static int follow(struct attached *a, struct error *err)
+{
+	const struct attach *o = a->options;
+	if (supervise_start(o->job, o->settings, &a->link, err) < 0) {
+		const struct cause cause = cause_of_error(CAUSE_PREPARING, err);
+		struct error ignored;
+		run_end(o->job->run, RUN_FAILED, &cause, 1, &ignored);
+		return -1;
+	}
+	if (!loop_add_fd(a->loop, a->link.fd, EPOLLIN, on_message, a, err) ||
+		loop_run(a->loop, err) < 0)
+		return -1;
+	if (a->started && o->detach && !a->result->ended)
+		return 0;
+	echo_finish(&a->echo);
+	if (!a->result->ended)
+		return lost(a, err);
+	if (a->error.kind == ERROR_NONE)
+		return 0;
+	*err = a->error;
+	return -1;
+}
+
+int attach_run(const struct attach *o, struct attach_result *result, struct error *err)
+{
+	struct attached a = {.options = o, .link.fd = -1, .result = result};
+	*result = (struct attach_result){.exit_status = 1};
+	a.loop = loop_new(err);
+	int rc = a.loop ? add_signals(&a, err) : -1;
+	if (rc == 0)
+		rc = follow(&a, err);
+	echo_release(&a.echo);
+	loop_free(a.loop);
+	supervise_link_release(&a.link);
+	return rc;
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/command/echo.h"
+
+#include "base/file.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READ_SIZE = 64 * 1024, TURN_BYTES = 1024 * 1024 };
+
+// Does a write block for a slow reader? Files are always ready, and epoll does not take them.
+static bool is_stream(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
+}
+
+static bool is_writable(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	return poll(&p, 1, 0) > 0;
+}
+
+// false: it would block now, or the reader has left. PIPE_BUF bytes are what a pipe that polls
+// writable takes without blocking; the descriptor is not made non-blocking, since it is shared with
+// the shell that started us.
+static bool write_some(struct echo *e, const char *data, size_t size, bool wait)
+{
+	while (size > 0) {
+		size_t step = e->can_block && size > PIPE_BUF ? PIPE_BUF : size;
+		if (!wait && e->can_block && !is_writable(e->out_fd))
+			return false;
+		ssize_t n = write(e->out_fd, data, step);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			if (!wait)
+				return false;
+			struct pollfd p = {.fd = e->out_fd, .events = POLLOUT};
+			poll(&p, 1, -1);
+			continue;
+		}
+		if (n <= 0) {
+			e->out_fd = -1; // the file has it all
+			return false;
+		}
+		data += n;
+		size -= (size_t)n;
+		e->at += (uint64_t)n;
+	}
+	return true;
+}
+
+// Returns true when all that the file holds is out.
+static bool echo_turn(struct echo *e, uint64_t most, bool wait)
+{
+	char data[READ_SIZE];
+	for (uint64_t begin = e->at; e->out_fd >= 0 && e->at - begin < most;) {
+		ssize_t n = pread(e->file_fd, data, sizeof(data), (off_t)e->at);
+		if (n <= 0)
+			return true;
+		if (!write_some(e, data, (size_t)n, wait))
+			return e->out_fd < 0;
+	}
+	return e->out_fd < 0;
+}
+
+// What is left waits for the reader, or for the next turn, so that signals get theirs.
+static void echo_more(struct echo *e)
+{
+	struct error ignored;
+	bool behind = !echo_turn(e, TURN_BYTES, false);
+	if (e->out_fd < 0) { // a closed one would wake the loop for ever
+		loop_remove(e->writable);
+		e->writable = NULL;
+	}
+	if (e->writable)
+		loop_modify_fd(e->writable, behind ? EPOLLOUT : 0, &ignored);
+	else
+		loop_timer_set(e->more, behind ? 0 : -1);
+}
+
+static void on_growth(void *data, uint32_t events)
+{
+	struct echo *e = data;
+	char ignored[4096];
+	(void)events;
+	while (read(e->notify_fd, ignored, sizeof(ignored)) > 0)
+		;
+	echo_more(e);
+}
+
+static void on_writable(void *data, uint32_t events)
+{
+	(void)events;
+	echo_more(data);
+}
+
+static void on_turn(void *data)
+{
+	echo_more(data);
+}
+
+static int watch_file(struct echo *e, struct error *err)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->file_fd);
+	e->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (e->notify_fd < 0 || inotify_add_watch(e->notify_fd, path, IN_MODIFY) < 0)
+		return error_set_errno(err, errno, "watch the log");
+	e->notify = loop_add_fd(e->loop, e->notify_fd, EPOLLIN, on_growth, e, err);
+	return e->notify ? 0 : -1;
+}
+
+int echo_start(struct echo *e, struct loop *loop, int dirfd, const char *path, int out_fd,
+	struct error *err)
+{
+	*e = (struct echo){.loop = loop,
+		.file_fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW),
+		.notify_fd = -1,
+		.out_fd = out_fd,
+		.can_block = is_stream(out_fd)};
+	if (e->file_fd < 0)
+		return error_set_errno(err, errno, "open %s", path);
+	e->more = loop_add_timer(loop, 0, on_turn, e, err);
+	if (!e->more || watch_file(e, err) < 0)
+		return -1;
+	if (!e->can_block)
+		return 0;
+	e->writable = loop_add_fd(loop, out_fd, 0, on_writable, e, err);
+	if (!e->writable) { // what epoll does not take (/dev/null) does not make one wait either
+		error_clear(err);
+		e->can_block = false;
+	}
+	return 0;
+}
+
+void echo_finish(struct echo *e)
+{
+	if (e->loop)
+		echo_turn(e, UINT64_MAX, true);
+}
+
+void echo_release(struct echo *e)
+{
+	if (!e->loop)
+		return;
+	loop_remove(e->notify);
+	loop_remove(e->writable);
+	loop_remove(e->more);
+	close_fdp(&e->file_fd);
+	close_fdp(&e->notify_fd);
+	*e = (struct echo){0};
+}

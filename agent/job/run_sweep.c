@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ending the runs whose process was killed.
+#include "agent/job/run.h"
+#include "agent/job/run_document.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int run_folder_make(struct store *s, const char *id, struct error *err)
+{
+	cleanup_free char *name = xasprintf("runs/%s", id);
+	return directory_ensure(s->run_fd, name, 0700, err);
+}
+
+// Secrets are a file system in memory there, which a killed supervisor leaves mounted.
+void run_folder_remove(struct store *s, const char *id)
+{
+	struct error ignored;
+	cleanup_free char *name = xasprintf("runs/%s", id);
+	cleanup_free char *secrets = xasprintf("%s/%s/secrets", s->run_dir, name);
+	umount2(secrets, MNT_DETACH | UMOUNT_NOFOLLOW);
+	directory_remove(s->run_fd, name, &ignored);
+}
+
+static bool has_folder(struct store *s, const char *id)
+{
+	struct stat st;
+	cleanup_free char *name = xasprintf("runs/%s", id);
+	return fstatat(s->run_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+// The lock file goes last, so that a sweep that is killed is done again.
+static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *id)
+{
+	struct error err = {0};
+	cleanup_fd int lock = openat(active_fd, id, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (lock < 0 || file_lock(lock, LOCK_EX | LOCK_NB, id, &err) != 0)
+		return;
+	cleanup_free char *name = xasprintf("%s/1", id);
+	cleanup_fd int fd = directory_open(runs_fd, name, &err);
+	if (fd >= 0 && (run_remove_scratch(fd, &err) < 0 ||
+			       run_document_interrupt(fd, has_folder(s, id), &err) < 0))
+		return;
+	run_folder_remove(s, id);
+	unlinkat(active_fd, id, 0);
+}
+
+void run_sweep(struct store *s)
+{
+	cleanup_fd int runs_fd = openat(s->state_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (runs_fd < 0)
+		return;
+	int active_fd = openat(runs_fd, ".active", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *active = active_fd < 0 ? NULL : fdopendir(active_fd);
+	if (!active)
+		return;
+	for (struct dirent *e; (e = readdir(active)) != NULL;)
+		if (e->d_name[0] != '.')
+			sweep_one(s, runs_fd, active_fd, e->d_name);
+	closedir(active);
+}

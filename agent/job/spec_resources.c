@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a job asks of the node: resources, network, time; and its secrets.
+#include "agent/job/spec_decode.h"
+#include "base/file.h"
+#include "base/text.h"
+
+#include <ctype.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+static const char *const networks[] = {[JOB_NETWORK_PRIVATE] = "private",
+	[JOB_NETWORK_NONE] = "none",
+	[JOB_NETWORK_HOST] = "host"};
+
+int job_network_parse(const char *name)
+{
+	for (size_t i = JOB_NETWORK_PRIVATE; i < array_size(networks); i++)
+		if (streq(name, networks[i]))
+			return (int)i;
+	return -1;
+}
+
+int job_decode_network(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	int network = value->type == JSON_STRING ? job_network_parse(value->string) : -1;
+	if (network < 0)
+		return json_decode_fail(
+			d, value, err, ERROR_INVALID, "must be private, none or host");
+	*(enum job_network *)target = (enum job_network)network;
+	return 0;
+}
+
+static int decode_count(struct json_decoder *d, const struct json *value, uint64_t most,
+	uint64_t *target, struct error *err)
+{
+	if (value->type != JSON_INTEGER || value->integer < 1 || (uint64_t)value->integer > most)
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be a whole number from 1 to %llu", (unsigned long long)most);
+	*target = (uint64_t)value->integer;
+	return 0;
+}
+
+int job_decode_seconds(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	return decode_count(d, value, JOB_SECONDS_MAX, target, err);
+}
+
+static int decode_pids(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	return decode_count(d, value, JOB_PIDS_MAX, target, err);
+}
+
+static int decode_gpus(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (value->type == JSON_INTEGER && value->integer == 0) {
+		*(uint64_t *)target = 0;
+		return 0;
+	}
+	return decode_count(d, value, JOB_DEVICES_MAX, target, err);
+}
+
+static bool cpus_fit(double cpus)
+{
+	return cpus >= 0.01 && cpus <= JOB_CPUS_MAX;
+}
+
+bool job_cpus_parse(const char *text, double *cpus)
+{
+	char *end;
+	double value = strtod(text, &end);
+	if (!isdigit((unsigned char)*text) || *end || text[strspn(text, "0123456789.")] ||
+		!cpus_fit(value))
+		return false;
+	*cpus = value;
+	return true;
+}
+
+static int decode_cpus(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	double cpus = value->type == JSON_INTEGER  ? (double)value->integer
+		      : value->type == JSON_NUMBER ? value->number
+						   : -1;
+	if (!cpus_fit(cpus))
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be a number from 0.01 to %d", JOB_CPUS_MAX);
+	*(double *)target = cpus;
+	return 0;
+}
+
+bool job_device_check(const char *name)
+{
+	const char *slash = strchr(name, '/'), *equals = slash ? strchr(slash, '=') : NULL;
+	return equals && slash > name && equals > slash + 1 && equals[1];
+}
+
+static int decode_device(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (json_decode_string(d, value, target, err) < 0)
+		return -1;
+	if (!job_device_check(value->string))
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be the name of a CDI device: vendor/class=name");
+	return 0;
+}
+
+static int decode_devices(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct json_strings *devices = target;
+	void *items;
+	size_t count;
+	if (json_decode_array(d, value, decode_device, sizeof(const char *), JOB_DEVICES_MAX,
+		    &items, &count, err) < 0)
+		return -1;
+	devices->items = arena_array(d->arena, const char *, count + 1);
+	devices->count = count;
+	if (count)
+		memcpy(devices->items, items, count * sizeof(*devices->items));
+	return 0;
+}
+
+int job_decode_resources(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+#define AT(member) offsetof(struct job_resources, member)
+	static const struct json_field fields[] = {
+		{"cpus", decode_cpus, AT(cpus), JSON_NULLABLE},
+		{"memory", job_decode_size, AT(memory), JSON_NULLABLE},
+		{"memory_swap", job_decode_size, AT(memory_swap), JSON_NULLABLE},
+		{"disk", job_decode_size, AT(disk), JSON_NULLABLE},
+		{"pids", decode_pids, AT(pids), JSON_NULLABLE},
+		{"gpus", decode_gpus, AT(gpus), JSON_NULLABLE},
+		{"devices", decode_devices, AT(devices), JSON_NULLABLE},
+		{0},
+	};
+#undef AT
+	return json_decode_object(d, value, fields, true, target, err);
+}
+
+// ---- secrets
+
+static int decode_variable(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (job_decode_nonempty(d, value, target, err) < 0)
+		return -1;
+	if (strchr(value->string, '='))
+		return json_decode_fail(d, value, err, ERROR_INVALID, "must not hold a '='");
+	return 0;
+}
+
+// A value that stands in the job file would be kept with the run and be read by whoever reads that.
+static int refuse_value(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	(void)target;
+	return json_decode_fail(d, value, err, ERROR_INVALID,
+		"a secret does not stand in the job file, which is kept; name a file: or an env: "
+		"variable");
+}
+
+static int decode_secret(
+	struct json_decoder *d, const struct json *value, struct job_secret *s, struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"file", job_decode_nonempty, offsetof(struct job_secret, file), 0},
+		{"env", decode_variable, offsetof(struct job_secret, from), 0},
+		{"variable", decode_variable, offsetof(struct job_secret, variable), JSON_NULLABLE},
+		{"value", refuse_value},
+		{0},
+	};
+	if (json_decode_object(d, value, fields, true, s, err) < 0)
+		return -1;
+	if (!s->file == !s->from)
+		return json_decode_fail(
+			d, value, err, ERROR_INVALID, "must have one of file: and env:");
+	return 0;
+}
+
+int job_decode_secrets(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct job_spec *s = target;
+	if (value->type != JSON_OBJECT)
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"must be a mapping (NAME: {file: PATH} or {env: VARIABLE})");
+	if (value->count > JOB_SECRETS_MAX)
+		return json_decode_fail(d, value, err, ERROR_LIMIT,
+			"%zu secrets, at most %d are allowed", value->count, JOB_SECRETS_MAX);
+	s->secrets = arena_array(d->arena, struct job_secret, value->count);
+	json_object_each (member, value) {
+		struct job_secret *secret = &s->secrets[s->secret_count++];
+		const struct json name = {.type = JSON_STRING,
+			.line = member->line,
+			.column = member->column,
+			.string = member->key,
+			.length = strlen(member->key)};
+		size_t entered = json_decode_enter_key(d, member->key);
+		if (job_decode_name(d, &name, &secret->name, err) < 0 ||
+			decode_secret(d, &member->value, secret, err) < 0)
+			return -1;
+		json_decode_leave(d, entered);
+	}
+	return 0;
+}
+
+static int read_secret(struct job_spec *s, struct job_secret *secret, struct error *err)
+{
+	cleanup_buffer struct buffer b = {0};
+	if (secret->from) {
+		secret->value = getenv(secret->from);
+		if (!secret->value)
+			return error_set(
+				err, ERROR_NOT_FOUND, "the variable %s is not set", secret->from);
+		secret->size = strlen(secret->value);
+	} else {
+		if (file_read(AT_FDCWD, secret->file, JOB_SECRET_BYTES_MAX, &b, err) < 0)
+			return -1;
+		secret->value = arena_strndup(&s->arena, b.data ? b.data : "", b.size);
+		secret->size = b.size;
+		explicit_bzero(b.data, b.size);
+	}
+	if (secret->size == 0)
+		return error_set(err, ERROR_INVALID, "is empty");
+	if (secret->size > JOB_SECRET_BYTES_MAX)
+		return error_set(err, ERROR_LIMIT, "is longer than %d bytes", JOB_SECRET_BYTES_MAX);
+	if (secret->variable && memchr(secret->value, '\0', secret->size))
+		return error_set(err, ERROR_INVALID, "has a NUL byte, which no variable holds");
+	return 0;
+}
+
+int job_secrets_read(struct job_spec *s, struct error *err)
+{
+	for (size_t i = 0; i < s->secret_count; i++)
+		if (read_secret(s, &s->secrets[i], err) < 0)
+			return error_context(err, "secret %s", s->secrets[i].name);
+	return 0;
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a supervisor is asked over its control socket: protocol.h.
+#include "agent/supervise/supervisor_internal.h"
+#include "base/text.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+enum { GRACE_MS_MAX = 7 * 24 * 3600 * 1000 };
+
+static int64_t number(const struct json *request, const char *key, int64_t absent)
+{
+	const struct json *value = json_get(request, key);
+	return value && value->type == JSON_INTEGER ? value->integer : absent;
+}
+
+static enum cause_stop stop_by(const struct json *request, enum cause_stop absent)
+{
+	const char *by = json_get_string(request, "by");
+	return by && streq(by, "signal") ? STOP_SIGNAL : absent;
+}
+
+static bool is_signal(int64_t signo)
+{
+	return signo >= 1 && signo <= SIGRTMAX;
+}
+
+// The state is for people who look; a run.json that cannot be written now is written at the end.
+void supervisor_cancel(struct supervisor *s, enum cause_stop stop, int signo, int64_t grace_ms)
+{
+	struct error ignored;
+	bool first = s->ending.stop == STOP_NONE;
+	if (grace_ms == 0)
+		ending_kill(&s->ending, stop, NULL);
+	else
+		ending_ask(&s->ending, stop, signo, grace_ms, NULL);
+	if (first)
+		run_enter(s->run, RUN_CANCEL_REQUESTED, NULL, &ignored);
+}
+
+static void answer_status(
+	struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	(void)request;
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member_bool(w, "ok", true);
+	json_write_member(w, "run", s->run->id);
+	json_write_member(w, "state", run_state_name(s->run->state));
+	json_write_member_int(w, "pid", getpid());
+	json_write_member_int(w, "container", s->run->supervisor.container);
+	json_write_member_int(w, "log_bytes", (int64_t)s->output.size);
+	json_write_close_object(w);
+	control_send(peer, w);
+}
+
+static void answer_signal(
+	struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	struct error err;
+	int64_t signo = number(request, "signal", 0);
+	if (!is_signal(signo)) {
+		error_set(&err, ERROR_INVALID, "%lld is no signal", (long long)signo);
+		control_send_error(peer, &err);
+		return;
+	}
+	container_signal(&s->job.container, (int)signo);
+	control_send_ok(peer);
+}
+
+static void answer_stop(struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	int64_t signo = number(request, "signal", 0), grace_ms = number(request, "grace_ms", -1);
+	if (grace_ms < 0 || grace_ms > GRACE_MS_MAX)
+		grace_ms = (int64_t)s->grace_ms;
+	supervisor_cancel(s, stop_by(request, STOP_REQUEST),
+		is_signal(signo) ? (int)signo : s->stop_signal, grace_ms);
+	control_send_ok(peer);
+}
+
+static void answer_kill(struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	supervisor_cancel(s, stop_by(request, STOP_KILL), SIGKILL, 0);
+	control_send_ok(peer);
+}
+
+static void answer_wait(struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	(void)s, (void)request;
+	control_subscribe(peer);
+	control_send_ok(peer);
+}
+
+void supervisor_answer(
+	void *data, struct control_peer *peer, const struct json *request, int fds[CONTROL_FDS_MAX])
+{
+	static const struct {
+		const char *name;
+		void (*answer)(struct supervisor *, struct control_peer *, const struct json *);
+	} answers[] = {
+		{"status", answer_status},
+		{"signal", answer_signal},
+		{"stop", answer_stop},
+		{"kill", answer_kill},
+		{"wait", answer_wait},
+	};
+	struct error err;
+	const char *wanted = json_get_string(request, "do");
+	(void)fds;
+	for (size_t i = 0; wanted && i < array_size(answers); i++) {
+		if (streq(wanted, answers[i].name)) {
+			answers[i].answer(data, peer, request);
+			return;
+		}
+	}
+	error_set(&err, ERROR_INVALID, "this supervisor does not know the request %s",
+		wanted ? wanted : "(none)");
+	control_send_error(peer, &err);
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a supervisor understands on its control socket, <run>/runs/<run id>/control (SOCK_SEQPACKET,
+// mode 0600): one packet is one JSON object, at most PROTOCOL_BYTES_MAX bytes. Members that are not
+// known are passed over, so that a later version may say more; a request that is not known is
+// answered by an error.
+//
+//   {"do": "status"}                           {"ok": true, "state": …, "container": pid, …}
+//   {"do": "signal", "signal": 10}             {"ok": true}
+//   {"do": "stop", "signal": 0, "grace_ms": -1, "by": "stop"}
+//                                              {"ok": true}; 0: the image's; -1: the node's
+//   {"do": "kill", "by": "kill"}               {"ok": true}
+//   {"do": "wait"}                             {"ok": true}, then "ended" when it is over
+//
+// An error is {"error": {"kind": "not_found", "text": …}}. Two events come unasked, to who waits
+// and to who started the supervisor:
+//
+//   {"event": "started", "container": pid}
+//   {"event": "ended", "state": …, "class": …, "code": …, "message": …, "exit_status": 3,
+//    "error": {…}}      error: what went wrong beside the script
+#pragma once
+
+enum { PROTOCOL_BYTES_MAX = 60 * 1024, SUPERVISE_LINK_FD = 3 };

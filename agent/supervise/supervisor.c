@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/supervise/supervisor.h"
+
+#include "agent/job/signal_name.h"
+#include "agent/supervise/protocol.h"
+#include "agent/supervise/supervisor_internal.h"
+#include "base/file.h"
+#include "base/message.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { REQUEST_BYTES_MAX = 64 * 1024 * 1024 };
+
+// ---- what it is told
+
+static int read_request(struct supervisor *s, struct error *err)
+{
+	char text[16];
+	int fds[3];
+	ssize_t n = message_receive(
+		SUPERVISE_LINK_FD, text, sizeof(text), fds, array_size(fds), false, err);
+	cleanup_fd int request = n > 0 ? fds[0] : -1;
+	if (n <= 0 || fds[1] < 0)
+		return error_set(err, ERROR_UNAVAILABLE, "no job came");
+	s->lock_fd = fds[1];
+	s->stdin_fd = fds[2];
+	s->link_fd = SUPERVISE_LINK_FD;
+	cleanup_buffer struct buffer b = {0};
+	if (file_read_fd(request, "the job", REQUEST_BYTES_MAX, &b, err) < 0)
+		return -1;
+	int rc = supervise_request_unpack(&s->request, b.data ? b.data : "", b.size, err);
+	explicit_bzero(b.data, b.size);
+	return rc;
+}
+
+static int lease_layers(struct supervisor *s, struct error *err)
+{
+	struct supervise_request *r = &s->request;
+	s->layers.items = xcalloc(r->layer_count ? r->layer_count : 1, sizeof(*s->layers.items));
+	for (size_t i = 0; i < r->layer_count; i++) {
+		int found = store_layer_lease(s->store, &r->layers[i].diff_id, r->layers[i].format,
+			&s->layers.items[i], err);
+		if (found < 0)
+			return -1;
+		if (!found) // who started us has it leased
+			return error_set(
+				err, ERROR_SYSTEM, "layer %s has gone", r->layers[i].diff_id.text);
+		s->layers.count++;
+	}
+	return 0;
+}
+
+static int open_run(struct supervisor *s, struct error *err)
+{
+	struct supervise_request *r = &s->request;
+	s->store = store_open(r->state_dir, r->run_dir, &r->limits, err);
+	if (!s->store)
+		return -1;
+	s->store->layer_backing = r->backing;
+	s->run = &r->run;
+	if (run_adopt(s->run, s->store, steal_fd(&s->lock_fd), err) < 0)
+		return -1;
+	s->run->supervisor.pid = getpid();
+	s->run->supervisor.start_time = process_start_time(getpid());
+	return 0;
+}
+
+// ---- signals
+
+// The node goes down, or somebody means us by hand: the job is asked to end, and so do we then.
+static void on_end_signal(void *data, int signo)
+{
+	struct supervisor *s = data;
+	supervisor_cancel(s, STOP_SIGNAL, signo, (int64_t)s->grace_ms);
+}
+
+// Orphans of the container that are ours (PR_SET_CHILD_SUBREAPER) are reaped; those whose end
+// somebody waits for are left to him.
+static void on_child(void *data, int signo)
+{
+	struct supervisor *s = data;
+	siginfo_t info = {0};
+	(void)signo;
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
+		info.si_pid != s->job.container.init.pid) {
+		waitpid(info.si_pid, NULL, WNOHANG);
+		info.si_pid = 0;
+	}
+}
+
+static int watch_signals(struct supervisor *s, struct error *err)
+{
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	return loop_add_signal(s->loop, SIGTERM, on_end_signal, s, err) &&
+			       loop_add_signal(s->loop, SIGINT, on_end_signal, s, err) &&
+			       loop_add_signal(s->loop, SIGCHLD, on_child, s, err)
+		       ? 0
+		       : -1;
+}
+
+// ---- the job
+
+static void on_exit_of_container(void *data, uint32_t events)
+{
+	struct supervisor *s = data;
+	(void)events;
+	loop_quit(s->loop, 0);
+}
+
+static void on_output_failed(void *data)
+{
+	struct supervisor *s = data;
+	ending_kill(&s->ending, STOP_NONE, NULL);
+}
+
+static void on_deadline(void *data)
+{
+	struct supervisor *s = data;
+	char detail[64];
+	snprintf(detail, sizeof(detail), "more than %llu s (max_run_duration_seconds)",
+		(unsigned long long)s->request.spec.max_seconds);
+	ending_ask(&s->ending, STOP_DEADLINE, s->stop_signal, (int64_t)s->grace_ms, detail);
+}
+
+static int prepare(struct supervisor *s, struct error *err)
+{
+	const char *name = s->request.image.stop_signal;
+	int signo = name && *name ? signal_parse(name) : -1;
+	s->stop_signal = signo > 0 ? signo : SIGTERM;
+	s->grace_ms = s->request.settings.grace_ms;
+	s->loop = loop_new(err);
+	if (!s->loop || watch_signals(s, err) < 0 || ending_init(&s->ending, s->loop, err) < 0)
+		return -1;
+	s->folder_fd = run_folder_make(s->store, s->run->id, err);
+	if (s->folder_fd < 0)
+		return -1;
+	s->control = control_new(s->loop, s->folder_fd, supervisor_answer, s, err);
+	if (!s->control || control_adopt(s->control, steal_fd(&s->link_fd), err) < 0)
+		return -1;
+	return lease_layers(s, err);
+}
+
+static int start(struct supervisor *s, struct error *err)
+{
+	const struct job job = {
+		.spec = &s->request.spec,
+		.run = s->run,
+		.store = s->store,
+		.image = &s->request.image,
+		.layers = &s->layers,
+		.stdin_fd = s->stdin_fd,
+	};
+	if (prepare(s, err) < 0 || job_start(&job, &s->job, &s->phase, err) < 0)
+		return -1;
+	close_fdp(&s->stdin_fd);
+	s->stdin_fd = -1;
+	store_layers_release(&s->layers); // the mounts hold leases of their own
+	s->ending.container = &s->job.container;
+	s->run->supervisor.container = s->job.container.init.pid;
+	s->output.failed = on_output_failed;
+	return 0;
+}
+
+static int watch(struct supervisor *s, struct error *err)
+{
+	uint64_t seconds = s->request.spec.max_seconds;
+	if (output_open(&s->output, s->run->fd, "user_logs/std_log.txt",
+		    steal_fd(&s->job.output_fd), err) < 0)
+		return -1;
+	s->output.failed = on_output_failed;
+	s->output.data = s;
+	if (output_watch(&s->output, s->loop, err) < 0 ||
+		!loop_add_fd(s->loop, s->job.container.init.pidfd, EPOLLIN, on_exit_of_container, s,
+			err) ||
+		(seconds && !loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err)))
+		return -1;
+	return run_enter(s->run, RUN_RUNNING, "running", err);
+}
+
+static void announce_start(struct supervisor *s)
+{
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "event", "started");
+	json_write_member_int(w, "container", s->run->supervisor.container);
+	json_write_close_object(w);
+	control_broadcast(s->control, w);
+}
+
+static int supervise(struct supervisor *s, int *status, struct error *err)
+{
+	s->phase = CAUSE_PREPARING;
+	if (start(s, err) < 0 || watch(s, err) < 0)
+		return -1;
+	announce_start(s);
+	malloc_trim(0); // what the start needed
+	if (loop_run(s->loop, err) < 0 || container_wait(&s->job.container, status, err) < 0)
+		return -1;
+	s->ending.container = NULL;
+	if (output_drain(&s->output, err) < 0)
+		return -1;
+	return run_enter(s->run, RUN_FINALIZING, "finalizing", err);
+}
+
+// ---- the end
+
+// What it came to, whether or not all of it could be recorded.
+struct end {
+	enum run_state state;
+	struct cause cause;
+	int exit_status;
+};
+
+static void conclude(const struct supervisor *s, int status, struct end *end)
+{
+	const struct ending *e = &s->ending;
+	end->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	if (e->stop == STOP_NONE) {
+		end->cause = cause_of_status(status);
+		end->state = end->exit_status == 0 ? RUN_COMPLETED : RUN_FAILED;
+		return;
+	}
+	end->cause = cause_of_stop(e->stop, e->signo, e->detail, status);
+	end->state = e->stop <= STOP_KILL ? RUN_CANCELED : RUN_FAILED;
+	// A script that was stopped and says that all is well has not done its work.
+	if (end->exit_status == 0)
+		end->exit_status = 128 + e->signo;
+}
+
+static void announce_end(struct supervisor *s, const struct end *end, const struct error *err)
+{
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "event", "ended");
+	json_write_member(w, "state", run_state_name(end->state));
+	json_write_member(w, "class", cause_class_name(end->cause.class));
+	json_write_member(w, "code", end->cause.code);
+	json_write_member(w, "message", end->cause.message);
+	json_write_member_int(w, "exit_status", end->exit_status);
+	if (err->kind != ERROR_NONE) {
+		json_write_key(w, "error");
+		json_write_open_object(w);
+		json_write_member(w, "kind", error_kind_name(err->kind));
+		json_write_member(w, "text", err->text);
+		json_write_close_object(w);
+	}
+	json_write_close_object(w);
+	if (s->control) // else whoever started us reads it in run.json
+		control_broadcast(s->control, w);
+}
+
+// Mounts go before the record says that it is over; the folder of the control socket after it, so
+// that whoever finds a record without an end and no folder may take it for a restart.
+static void finish(struct supervisor *s, int rc, int status, struct error *err)
+{
+	struct end end = {.state = RUN_FAILED, .exit_status = 1};
+	struct error second = {0};
+	if (rc < 0)
+		end.cause = cause_of_error(s->phase, err);
+	else
+		conclude(s, status, &end);
+	job_container_release(&s->job);
+	output_close(&s->output);
+	if (run_end(s->run, end.state, &end.cause, end.exit_status, &second) < 0 && rc == 0)
+		*err = second;
+	run_folder_remove(s->store, s->run->id);
+	announce_end(s, &end, err);
+}
+
+static void release(struct supervisor *s)
+{
+	control_free(s->control);
+	loop_free(s->loop);
+	store_layers_release(&s->layers);
+	run_release(s->run);
+	store_free(s->store);
+	close_fdp(&s->folder_fd);
+	close_fdp(&s->stdin_fd);
+	supervise_request_release(&s->request);
+}
+
+int supervisor_main(void)
+{
+	struct supervisor s = {.link_fd = -1,
+		.stdin_fd = -1,
+		.lock_fd = -1,
+		.folder_fd = -1,
+		.output = {.pipe_fd = -1, .file_fd = -1},
+		.job = {.container.status_fd = -1, .output_fd = -1}};
+	struct error err = {0};
+	int status = 0;
+	prctl(PR_SET_NAME, "stoker-super");
+	// Before the run is ours there is nobody to tell and nothing to end: who started us sees
+	// the connection end, and has the lock of the run too.
+	if (read_request(&s, &err) < 0 || open_run(&s, &err) < 0)
+		return 1;
+	int rc = supervise(&s, &status, &err);
+	finish(&s, rc, status, &err);
+	release(&s);
+	return 0;
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A supervisor's parts, shared by its life (supervisor.c) and what it is asked (answer.c).
+#pragma once
+
+#include "agent/supervise/control.h"
+#include "agent/supervise/ending.h"
+#include "agent/supervise/output.h"
+#include "agent/supervise/request.h"
+
+struct supervisor {
+	struct supervise_request request;
+	struct store *store;
+	struct run *run; // of the request
+	struct store_layers layers;
+	int link_fd, stdin_fd, lock_fd, folder_fd;
+	struct loop *loop;
+	struct control *control;
+	struct ending ending;
+	struct output output;
+	struct job_container job;
+	int stop_signal; // of the image, else SIGTERM
+	uint64_t grace_ms;
+	enum cause_phase phase;
+};
+
+// A request on the control socket; a control_fn.
+void supervisor_answer(void *data, struct control_peer *peer, const struct json *request,
+	int fds[CONTROL_FDS_MAX]);
+// Ask the script to end because a user wants it, and record that state.
+void supervisor_cancel(struct supervisor *s, enum cause_stop stop, int signo, int64_t grace_ms);
