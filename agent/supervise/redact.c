@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { ROOT = 0, PAIRS = 1 << 16, WINDOW_MAX = 8 };
+enum { ROOT = 0, PAIRS = 1 << 16, WINDOW_MAX = 32 };
 
 static const char replacement[] = "***";
 
