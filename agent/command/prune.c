@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <stdio.h>
 
@@ -15,23 +16,14 @@ static const struct options_usage usage = {
 		"  stoker prune --all --dry-run",
 };
 
-// "90", "90s", "15m", "12h", "7d"
-static int parse_duration(const char *s, int64_t *ms, struct error *err)
+static int parse_unused_for(const char *s, int64_t *ms, struct error *err)
 {
-	static const struct {
-		const char *unit;
-		int64_t ms;
-	} units[] = {{"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-	size_t digits = strspn(s, "0123456789");
-	uint64_t v;
-	for (size_t i = 0; i < array_size(units); i++) {
-		if (streq(s + digits, units[i].unit) && parse_u64_n(s, digits, &v) && v < 1000000) {
-			*ms = (int64_t)v * units[i].ms;
-			return 0;
-		}
-	}
-	return error_set(
-		err, ERROR_INVALID, "--unused-for %s: must be digits with s, m, h or d behind", s);
+	int64_t seconds;
+	if (!parse_duration(s, &seconds))
+		return error_set(err, ERROR_INVALID,
+			"--unused-for %s: must be digits with s, m, h or d behind", s);
+	*ms = seconds * 1000;
+	return 0;
 }
 
 int command_prune(struct command *c, int argc, char **argv, struct error *err)
@@ -50,7 +42,7 @@ int command_prune(struct command *c, int argc, char **argv, struct error *err)
 	int rc = command_options(c, options, &usage, false, argc, argv, &rest, &count, err);
 	if (rc != OPTIONS_OK)
 		return rc == OPTIONS_HELP ? 0 : -1;
-	if (unused_for && parse_duration(unused_for, &o.unused_for_ms, err) < 0) {
+	if (unused_for && parse_unused_for(unused_for, &o.unused_for_ms, err) < 0) {
 		c->usage_error = true;
 		return -1;
 	}
