@@ -18,6 +18,11 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{"run", command_run, "run a job, or one command in an image"},
+	{"ps", command_ps, "list the runs that go on"},
+	{"wait", command_wait, "wait until runs have ended"},
+	{"stop", command_stop, "ask runs to end, then kill them"},
+	{"kill", command_kill, "kill runs, or send them a signal"},
+	{"rm", command_rm, "remove runs that have ended"},
 	{"pull", command_pull, "download an image"},
 	{"images", command_images, "list the images here"},
 	{"inspect", command_inspect, "show an image's digests, layers and configuration"},

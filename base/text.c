@@ -102,25 +102,3 @@ const char *format_size(uint64_t bytes, char text[FORMAT_SIZE_MAX])
 	snprintf(text, FORMAT_SIZE_MAX, "%.*f %s", digits, v, units[unit]);
 	return text;
 }
-
-bool parse_age(const char *s, uint64_t *seconds)
-{
-	static const struct {
-		char letter;
-		uint64_t factor;
-	} units[] = {{'\0', 1}, {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-	const uint64_t most = 100ULL * 366 * 86400;
-	size_t digits = strspn(s, "0123456789");
-	uint64_t n;
-	if (!parse_u64_n(s, digits, &n) || (s[digits] && s[digits + 1]))
-		return false;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (units[i].letter != s[digits])
-			continue;
-		if (n > most / units[i].factor)
-			return false;
-		*seconds = n * units[i].factor;
-		return true;
-	}
-	return false;
-}

@@ -28,9 +28,6 @@ bool parse_i64(const char *s, int64_t *value);
 // --shm-size).
 bool parse_size(const char *s, uint64_t *bytes);
 
-// Times as people write them: "90", "90s", "15m", "12h", "30d"; in seconds, 100 years at most.
-bool parse_age(const char *s, uint64_t *seconds);
-
 // Make a text from anywhere fit for one line of a log, a terminal or a JSON string: each byte of a
 // control character (C0, DEL, C1) and each byte that is not UTF-8 becomes '?'.
 void text_flatten(char *s);

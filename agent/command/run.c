@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/attach.h"
 #include "agent/command/command.h"
+#include "agent/command/run_remove.h"
 #include "agent/command/run_request.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -114,7 +115,8 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 	};
 	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
 		return end_early(run, phase, canceled, q->image != NULL, err);
-	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms};
+	const struct supervise_settings settings = {
+		.grace_ms = c->config.stop_grace_ms, .log_bytes = c->config.job_log};
 	const struct attach attach = {
 		.job = &job, .settings = &settings, .echo_fd = STDOUT_FILENO, .detach = q->detach};
 	struct attach_result result;
@@ -124,6 +126,20 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 		return printf("%s\n", run->id) < 0 ? error_set_errno(err, errno, "standard output")
 						   : 0;
 	return q->image ? result.exit_status : report(run, &result);
+}
+
+// What the configuration does not keep. It can wait: a failure is the next one's.
+static void prune(struct command *c)
+{
+	const struct run_prune limits = {
+		.keep = c->config.runs.keep,
+		.by_age = c->config.runs.keep_for_ms != 0,
+		.keep_for_ms = (int64_t)c->config.runs.keep_for_ms,
+	};
+	struct error ignored;
+	uint64_t removed;
+	if (limits.keep || limits.by_age)
+		runs_prune(c->store, &limits, &removed, &ignored);
 }
 
 static int run_job(struct command *c, struct run_request *q, struct job_spec *s, struct error *err)
@@ -136,6 +152,7 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 		s->resources.disk = c->config.job_disk;
 	run_sweep(c->store);
 	rootfs_sweep(c->store);
+	prune(c);
 	if (run_create(&run, c->store, s->experiment, q->image ? "job.json" : "job.yaml",
 		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
 		return -1;

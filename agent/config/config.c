@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json_decode.h"
 #include "base/text.h"
+#include "base/time.h"
 #include "base/yaml.h"
 
 #include <stdlib.h>
@@ -119,11 +120,11 @@ static int decode_grace(
 static int decode_age(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
-	uint64_t seconds;
-	if (value->type != JSON_STRING || !parse_age(value->string, &seconds))
+	int64_t seconds;
+	if (value->type != JSON_STRING || !parse_duration(value->string, &seconds))
 		return json_decode_fail(d, value, err, ERROR_INVALID,
 			"must be a time such as 12h or 30d: digits with s, m, h or d behind");
-	*(uint64_t *)target = seconds * 1000;
+	*(uint64_t *)target = (uint64_t)seconds * 1000;
 	return 0;
 }
 
@@ -132,6 +133,7 @@ static int decode_job_defaults(
 {
 	static const struct json_field fields[] = {
 		{"disk", decode_size, offsetof(struct config, job_disk), JSON_NULLABLE},
+		{"log", decode_size, offsetof(struct config, job_log), JSON_NULLABLE},
 		{0},
 	};
 	return json_decode_object(d, value, fields, true, target, err);

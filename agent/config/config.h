@@ -19,6 +19,7 @@
 //   stop_grace_seconds: 30          # between asking a job to end and killing it
 //   job_defaults:
 //     disk: 100g                    # of all that a job writes; no limit if not given
+//     log: 10g                      # of what it prints; no limit if not given
 //   runs:
 //     keep: 1000                    # finished runs; all if not given
 //     keep_for: 30d                 # for ever if not given
@@ -51,6 +52,7 @@ struct config {
 	struct registry_config registries;
 	uint64_t stop_grace_ms;
 	uint64_t job_disk; // resources.disk of jobs that name none; 0: no limit
+	uint64_t job_log;  // bytes of a job's log; 0: no limit
 	struct config_runs {
 		uint64_t keep;	      // finished runs, the newest; 0: all
 		uint64_t keep_for_ms; // 0: for ever

@@ -61,6 +61,10 @@ struct run {
 	// Of the end: what `stoker run` and `stoker wait` exit with.
 	int exit_status;
 	char boot_id[BOOT_ID_SIZE];
+	struct run_client { // the `stoker run` that made it
+		pid_t pid;
+		uint64_t start_time;
+	} client;
 	struct run_supervisor {
 		pid_t pid; // 0: there was none yet
 		uint64_t start_time;

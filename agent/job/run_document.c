@@ -125,6 +125,11 @@ int run_document_write(const struct run *r, struct error *err)
 	write_image(w, &r->image);
 	write_phases(w, r);
 	json_write_member(w, "boot_id", r->boot_id);
+	json_write_key(w, "client");
+	json_write_open_object(w);
+	json_write_member_int(w, "pid", r->client.pid);
+	json_write_member_int(w, "start_time", (int64_t)r->client.start_time);
+	json_write_close_object(w);
 	write_supervisor(w, &r->supervisor);
 	json_write_close_object(w);
 	return save(r->fd, w, run_state_is_end(run_state_name(r->state)), err);
@@ -212,6 +217,7 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 	if (!tree)
 		return -1;
 	const struct json *cause = json_get(tree, "cause"), *sv = json_get(tree, "supervisor");
+	const struct json *client = json_get(tree, "client");
 	const char *state = json_get_string(tree, "state");
 	*s = (struct run_summary){
 		.id = json_get_string(tree, "run_id"),
@@ -225,6 +231,8 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 		.cause = json_get_string(cause, "code"),
 		.message = json_get_string(cause, "message"),
 		.exit_status = (int)number(tree, "exit_status", -1),
+		.client = number(client, "pid", 0),
+		.client_start = number(client, "start_time", 0),
 		.supervisor = number(sv, "pid", 0),
 		.container = number(sv, "container", 0),
 	};

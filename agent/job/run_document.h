@@ -19,7 +19,8 @@ struct run_summary {
 	const char *created, *started, *ended;	   // as in the document; NULL: not yet
 	const char *cause_class, *cause, *message; // NULL: no end yet
 	int exit_status;			   // -1: no end yet
-	int64_t supervisor, container;		   // process ids; 0: none
+	int64_t client, client_start;
+	int64_t supervisor, container; // process ids; 0: none
 };
 // Strings live in the arena. `dirfd`: the attempt's directory.
 int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct error *err);

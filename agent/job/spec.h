@@ -21,7 +21,8 @@ enum {
 	JOB_INPUTS_MAX = 100,
 	JOB_DEVICES_MAX = 100,
 	JOB_SECRETS_MAX = 100,
-	JOB_SECRET_BYTES_MAX = 16 * 1024,
+	JOB_SECRET_MIN = 4,		   // bytes; shorter ones could not be kept out of the log
+	JOB_SECRETS_BYTES_MAX = 32 * 1024, // of all together
 	JOB_CPUS_MAX = 65536,
 	JOB_PIDS_MAX = 1 << 22,
 	JOB_SECONDS_MAX = 1000000000,

@@ -221,7 +221,7 @@ static int read_secret(struct job_spec *s, struct job_secret *secret, struct err
 				err, ERROR_NOT_FOUND, "the variable %s is not set", secret->from);
 		secret->size = strlen(secret->value);
 	} else {
-		if (file_read(AT_FDCWD, secret->file, JOB_SECRET_BYTES_MAX, &b, err) < 0)
+		if (file_read(AT_FDCWD, secret->file, JOB_SECRETS_BYTES_MAX, &b, err) < 0)
 			return -1;
 		secret->value = arena_strndup(&s->arena, b.data ? b.data : "", b.size);
 		secret->size = b.size;
@@ -229,8 +229,8 @@ static int read_secret(struct job_spec *s, struct job_secret *secret, struct err
 	}
 	if (secret->size == 0)
 		return error_set(err, ERROR_INVALID, "is empty");
-	if (secret->size > JOB_SECRET_BYTES_MAX)
-		return error_set(err, ERROR_LIMIT, "is longer than %d bytes", JOB_SECRET_BYTES_MAX);
+	if (secret->size > JOB_SECRETS_BYTES_MAX)
+		return error_set(err, ERROR_LIMIT, "is longer than %d bytes", JOB_SECRETS_BYTES_MAX);
 	if (secret->variable && memchr(secret->value, '\0', secret->size))
 		return error_set(err, ERROR_INVALID, "has a NUL byte, which no variable holds");
 	return 0;
@@ -238,8 +238,15 @@ static int read_secret(struct job_spec *s, struct job_secret *secret, struct err
 
 int job_secrets_read(struct job_spec *s, struct error *err)
 {
-	for (size_t i = 0; i < s->secret_count; i++)
+	size_t bytes = 0;
+	for (size_t i = 0; i < s->secret_count; i++) {
 		if (read_secret(s, &s->secrets[i], err) < 0)
 			return error_context(err, "secret %s", s->secrets[i].name);
+		bytes += s->secrets[i].size;
+	}
+	if (bytes > JOB_SECRETS_BYTES_MAX)
+		return error_set(err, ERROR_LIMIT,
+			"the secrets have %zu bytes; at most %d are allowed", bytes,
+			JOB_SECRETS_BYTES_MAX);
 	return 0;
 }

@@ -43,6 +43,7 @@ static void answer_status(
 	struct supervisor *s, struct control_peer *peer, const struct json *request)
 {
 	(void)request;
+	struct journal_counts counts = output_counts(&s->output);
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
 	json_write_open_object(w);
 	json_write_member_bool(w, "ok", true);
@@ -50,7 +51,8 @@ static void answer_status(
 	json_write_member(w, "state", run_state_name(s->run->state));
 	json_write_member_int(w, "pid", getpid());
 	json_write_member_int(w, "container", s->run->supervisor.container);
-	json_write_member_int(w, "log_bytes", (int64_t)s->output.size);
+	json_write_member_int(w, "log_bytes", (int64_t)counts.size);
+	json_write_member_int(w, "log_dropped", (int64_t)counts.dropped);
 	json_write_close_object(w);
 	control_send(peer, w);
 }

@@ -5,43 +5,57 @@
 
 #include <unistd.h>
 
-enum { READ_SIZE = 64 * 1024 };
-
-int output_open(struct output *o, int dirfd, const char *path, int pipe_fd, struct error *err)
+static int learn_secrets(struct output *o, const struct job_spec *spec, struct error *err)
 {
-	*o = (struct output){.pipe_fd = pipe_fd};
-	o->file_fd = openat(dirfd, path, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
-	return o->file_fd < 0 ? error_set_errno(err, errno, "make %s", path) : 0;
+	if (!spec->secret_count)
+		return 0;
+	cleanup_free struct redact_secret *secrets = xcalloc(spec->secret_count, sizeof(*secrets));
+	for (size_t i = 0; i < spec->secret_count; i++)
+		secrets[i] = (struct redact_secret){
+			spec->secrets[i].name, spec->secrets[i].value, spec->secrets[i].size};
+	o->redact = redact_new(secrets, spec->secret_count, err);
+	return o->redact ? 0 : -1;
 }
 
-static void keep(struct output *o, const char *data, size_t size)
+int output_open(
+	struct output *o, const struct output_options *options, int pipe_fd, struct error *err)
 {
-	if (o->error.kind != ERROR_NONE)
-		return; // read on, so that the script is not held up while it is stopped
-	if (write_all(o->file_fd, data, size, "user_logs/std_log.txt", &o->error) < 0) {
-		if (o->failed)
-			o->failed(o->data);
-		return;
-	}
-	o->size += size;
+	*o = (struct output){.pipe_fd = pipe_fd};
+	if (learn_secrets(o, options->spec, err) < 0)
+		return -1;
+	const struct journal_options journal = {
+		.limit = options->limit,
+		.keep_free = options->keep_free,
+		.redact = o->redact,
+	};
+	return journal_open(options->dirfd, &journal, &o->journal, err);
+}
+
+static void end_of_pipe(struct output *o)
+{
+	loop_remove(o->source);
+	o->source = NULL;
+	close_fdp(&o->pipe_fd);
+	o->pipe_fd = -1;
 }
 
 // Returns false when nothing is left (for now, or for ever).
 static bool read_pipe(struct output *o)
 {
-	char data[READ_SIZE];
-	ssize_t n = read(o->pipe_fd, data, sizeof(data));
-	if (n > 0)
-		keep(o, data, (size_t)n);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-		loop_remove(o->source);
-		o->source = NULL;
-		close(steal_fd(&o->pipe_fd));
+	struct error err = {0};
+	int rc = journal_read_from(o->journal, o->pipe_fd, &err);
+	if (rc < 0 && o->error.kind == ERROR_NONE) {
+		o->error = err;
+		if (o->failed)
+			o->failed(o->data);
 	}
-	return n > 0 || (n < 0 && errno == EINTR && o->pipe_fd >= 0);
+	if (rc == JOURNAL_END)
+		end_of_pipe(o);
+	// After an error too: the script is not held up while it is stopped.
+	return rc == JOURNAL_MORE || rc < 0;
 }
 
-// One read a turn, so that others get theirs however much the script prints.
+// One piece a turn, so that others get theirs however much the script prints.
 static void on_pipe(void *data, uint32_t events)
 {
 	(void)events;
@@ -58,21 +72,27 @@ int output_drain(struct output *o, struct error *err)
 {
 	while (o->pipe_fd >= 0 && read_pipe(o))
 		;
-	loop_remove(o->source);
-	o->source = NULL;
-	if (o->error.kind != ERROR_NONE) {
-		*err = o->error;
-		return -1;
-	}
-	return 0;
+	if (o->pipe_fd >= 0)
+		end_of_pipe(o);
+	struct error second = {0};
+	int rc = journal_finish(o->journal, &second);
+	if (o->error.kind == ERROR_NONE && rc == 0)
+		return 0;
+	*err = o->error.kind != ERROR_NONE ? o->error : second;
+	return -1;
+}
+
+struct journal_counts output_counts(const struct output *o)
+{
+	return o->journal ? journal_counts(o->journal) : (struct journal_counts){0};
 }
 
 void output_close(struct output *o)
 {
 	loop_remove(o->source);
-	if (o->file_fd > 0)
-		close(o->file_fd);
+	journal_close(o->journal);
+	redact_free(o->redact);
 	if (o->pipe_fd > 0)
 		close(o->pipe_fd);
-	*o = (struct output){.pipe_fd = -1, .file_fd = -1};
+	*o = (struct output){.pipe_fd = -1};
 }

@@ -94,6 +94,7 @@ static void pack_run(struct pack *p, struct run *r)
 	pack_bytes(p, &r->created_ms, sizeof(r->created_ms));
 	pack_bytes(p, &r->phase_count, sizeof(r->phase_count));
 	pack_bytes(p, r->boot_id, sizeof(r->boot_id));
+	pack_bytes(p, &r->client, sizeof(r->client));
 	pack_bytes(p, &r->image, sizeof(r->image));
 	if (r->phase_count > RUN_PHASES_MAX)
 		p->failed = true;

@@ -9,7 +9,8 @@
 #include "oci/image/config.h"
 
 struct supervise_settings {
-	uint64_t grace_ms; // between asking a script to end and killing it
+	uint64_t grace_ms;  // between asking a script to end and killing it
+	uint64_t log_bytes; // of its log; 0: no limit
 };
 
 struct supervise_request {

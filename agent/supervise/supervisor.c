@@ -165,15 +165,19 @@ static int start(struct supervisor *s, struct error *err)
 	store_layers_release(&s->layers); // the mounts hold leases of their own
 	s->ending.container = &s->job.container;
 	s->run->supervisor.container = s->job.container.init.pid;
-	s->output.failed = on_output_failed;
 	return 0;
 }
 
 static int watch(struct supervisor *s, struct error *err)
 {
 	uint64_t seconds = s->request.spec.max_seconds;
-	if (output_open(&s->output, s->run->fd, "user_logs/std_log.txt",
-		    steal_fd(&s->job.output_fd), err) < 0)
+	const struct output_options output = {
+		.dirfd = s->run->fd,
+		.spec = &s->request.spec,
+		.limit = s->request.settings.log_bytes,
+		.keep_free = s->request.limits.keep_free_bytes,
+	};
+	if (output_open(&s->output, &output, steal_fd(&s->job.output_fd), err) < 0)
 		return -1;
 	s->output.failed = on_output_failed;
 	s->output.data = s;
@@ -293,7 +297,7 @@ int supervisor_main(void)
 		.stdin_fd = -1,
 		.lock_fd = -1,
 		.folder_fd = -1,
-		.output = {.pipe_fd = -1, .file_fd = -1},
+		.output = {.pipe_fd = -1},
 		.job = {.container.status_fd = -1, .output_fd = -1}};
 	struct error err = {0};
 	int status = 0;

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/command/run_lookup.h"
+
+#include "agent/job/run.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "oci/store/entries.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int command_open_runs(struct command *c, struct error *err)
+{
+	if (command_open(c, err) < 0)
+		return -1;
+	run_sweep(c->store);
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+int run_list(struct store *s, bool active, struct arena *a, const char ***ids, size_t *count,
+	struct error *err)
+{
+	struct store_names names = {0};
+	const char *folder = active ? "runs/.active" : "runs";
+	*count = 0;
+	*ids = arena_array(a, const char *, 1);
+	if (store_names(s->state_fd, folder, a, &names, err) < 0) {
+		if (err->kind != ERROR_NOT_FOUND)
+			return -1;
+		error_clear(err);
+		return 0;
+	}
+	*ids = arena_array(a, const char *, names.count + 1);
+	for (size_t i = 0; i < names.count; i++)
+		if (names.items[i][0] != '.')
+			(*ids)[(*count)++] = names.items[i];
+	qsort(*ids, *count, sizeof(**ids), compare);
+	return 0;
+}
+
+bool run_is_active(struct store *s, const char *id)
+{
+	struct stat st;
+	cleanup_free char *name = xasprintf("runs/.active/%s", id);
+	return fstatat(s->state_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static int open_found(struct store *s, const char *id, struct run_found *found, struct error *err)
+{
+	cleanup_free char *name = xasprintf("runs/%s/1", id);
+	*found = (struct run_found){.fd = directory_open(s->state_fd, name, err)};
+	snprintf(found->id, sizeof(found->id), "%s", id);
+	return found->fd < 0 ? -1 : 0;
+}
+
+static int ambiguous(const char *name, const char *first, const char *second, struct error *err)
+{
+	return error_set(err, ERROR_INVALID, "\"%s\" begins more than one run: %s, %s, …", name,
+		first, second);
+}
+
+int run_find(struct store *s, const char *name, struct run_found *found, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	const char **ids, *match = NULL;
+	size_t count;
+	*found = (struct run_found){.fd = -1};
+	if (run_list(s, false, &a, &ids, &count, err) < 0)
+		return -1;
+	for (size_t i = 0; i < count && *name; i++) {
+		if (streq(ids[i], name))
+			return open_found(s, name, found, err);
+		if (!starts_with(ids[i], name))
+			continue;
+		if (match)
+			return ambiguous(name, match, ids[i], err);
+		match = ids[i];
+	}
+	if (!match)
+		return error_set(
+			err, ERROR_NOT_FOUND, "there is no run \"%s\"; see: stoker ps --all", name);
+	return open_found(s, match, found, err);
+}
+
+void run_found_release(struct run_found *f)
+{
+	if (f->id[0])
+		close_fdp(&f->fd);
+	*f = (struct run_found){.fd = -1};
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/command/run_remove.h"
+
+#include "agent/command/run_lookup.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "base/time.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// The record goes last: a removal that is broken off leaves a run that can be removed again.
+int run_remove(struct store *s, const char *id, struct error *err)
+{
+	static const char *const large[] = {"upper", "work", "code", "outputs", "logs"};
+	for (size_t i = 0; i < array_size(large); i++) {
+		cleanup_free char *path = xasprintf("runs/%s/1/%s", id, large[i]);
+		if (directory_remove(s->state_fd, path, err) < 0)
+			return error_context(err, "run %s", id);
+	}
+	cleanup_free char *path = xasprintf("runs/%s", id);
+	if (directory_remove(s->state_fd, path, err) < 0)
+		return error_context(err, "run %s", id);
+	return 0;
+}
+
+// <experiment>_<seconds>_<8 hex digits>
+static uint64_t seconds_of(const char *id)
+{
+	const char *last = strrchr(id, '_'), *p = last;
+	uint64_t seconds;
+	while (p && p > id && p[-1] != '_')
+		p--;
+	return p && parse_u64_n(p, (size_t)(last - p), &seconds) ? seconds : 0;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	uint64_t x = seconds_of(*(const char *const *)a), y = seconds_of(*(const char *const *)b);
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+// run.json is written for the last time at the end.
+static int64_t ended_ms(struct store *s, const char *id)
+{
+	struct stat st;
+	cleanup_free char *path = xasprintf("runs/%s/1/run.json", id);
+	if (fstatat(s->state_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return wall_ms();
+	return (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+}
+
+int runs_prune(struct store *s, const struct run_prune *prune, uint64_t *removed, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	const char **ids;
+	size_t count, kept = 0;
+	int rc = 0;
+	*removed = 0;
+	if (run_list(s, false, &a, &ids, &count, err) < 0)
+		return -1;
+	qsort(ids, count, sizeof(*ids), newest_first);
+	for (size_t i = 0; i < count; i++) {
+		if (run_is_active(s, ids[i]))
+			continue;
+		bool many = prune->keep && kept >= prune->keep;
+		bool old = prune->by_age && wall_ms() - ended_ms(s, ids[i]) > prune->keep_for_ms;
+		if (!many && !old) {
+			kept++;
+			continue;
+		}
+		if (run_remove(s, ids[i], err) == 0)
+			(*removed)++;
+		else
+			rc = -1;
+	}
+	return rc;
+}
