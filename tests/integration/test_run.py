@@ -735,30 +735,6 @@ def test_background_processes_end_with_the_script(stoker, busybox, tmp):
         assert mark not in command
 
 
-def test_kill_of_the_starter(stoker, busybox, tmp):
-    """kill -9: the container dies with it, and the next command cleans up and ends the record."""
-    mark = f"sleep 20{os.getpid()}"  # no other process of this machine sleeps for just so long
-    path = write_job(tmp / "job", busybox, f"echo ready; ({mark} &); {mark}")
-    with start_and_wait(stoker, path) as process:
-        process.kill()
-        process.wait()
-
-    def sleepers():
-        return [c for _, s, c, _ in node.processes().values() if mark in c and s != "Z"]
-
-    wait_for(lambda: not sleepers(), "the end of the container", 5)
-    assert record(stoker)["state"] == "Running"
-    first = run_directory(stoker)
-    assert (first / "upper").exists()
-    assert stoker("run", "--image", busybox, "echo", "next").stdout == "next\n"
-    document = json.loads((first / "run.json").read_text())
-    assert document["state"] == "Failed"
-    assert document["cause"]["code"] == "Interrupted"
-    assert not (first / "upper").exists() and not (first / "work").exists()
-    assert list((stoker.state / "runs/.active").iterdir()) == []
-    assert node.mounts_below(stoker.run_dir) == []
-
-
 def test_two_jobs_share_the_layers(stoker, busybox, tmp):
     path = write_job(
         tmp / "job", busybox, "echo ready; while ! test -e outputs/go; do sleep 0.05; done"
