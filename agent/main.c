@@ -83,7 +83,7 @@ int main(int argc, char **argv)
 		if (streq(argv[1], helpers[i].name)) {
 			// The kernel has named us after the file in memory.
 			char name[16];
-			snprintf(name, sizeof(name), "stoker-%s", helpers[i].name);
+			snprintf(name, sizeof(name), "stoker-%.8s", helpers[i].name);
 			prctl(PR_SET_NAME, name);
 			return helpers[i].run();
 		}

@@ -83,8 +83,7 @@ static int parse_bind(struct command *c, struct job_spec *s, const char *text,
 static int add_binds(
 	struct command *c, struct run_request *q, struct job_spec *s, struct error *err)
 {
-	struct job_bind *binds =
-		arena_array(&s->arena, struct job_bind, q->binds.count);
+	struct job_bind *binds = arena_array(&s->arena, struct job_bind, q->binds.count);
 	for (size_t i = 0; i < q->binds.count; i++)
 		if (parse_bind(c, s, q->binds.items[i], &binds[i], err) < 0)
 			return -1;

@@ -13,7 +13,7 @@
 
 enum {
 	NODE_FILE_MAX = 256 * 1024,
-	OWN_MOUNTS = 4, // code, outputs, logs, /dev/shm
+	OWN_MOUNTS = 5, // code, outputs, logs, /dev/shm, secrets
 	SHM_DEFAULT = 64 * 1024 * 1024,
 	DESTROY_MS = 10 * 1000,
 };
@@ -74,6 +74,11 @@ static void add_mounts(struct sandbox *s, const struct job *job)
 			s, spec->inputs[i].path, spec->inputs[i].target, spec->inputs[i].read_only);
 	for (size_t i = 0; i < spec->bind_count; i++)
 		add_bind(s, spec->binds[i].source, spec->binds[i].target, spec->binds[i].read_only);
+	if (spec->secret_count)
+		add_bind(s,
+			arena_printf(
+				&s->arena, "%s/runs/%s/secrets", job->store->run_dir, job->run->id),
+			job_secrets, true);
 }
 
 // ---- what runs

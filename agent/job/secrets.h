@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A job's secrets as files, in memory only: a tmpfs at <run>/runs/<run id>/secrets, where others
-// cannot reach, bound into the container. run_folder_remove() takes it away.
+// cannot reach, which the sandbox binds into the container. run_folder_remove() takes it away.
 #pragma once
 
 #include "agent/job/spec.h"

@@ -230,7 +230,8 @@ static int read_secret(struct job_spec *s, struct job_secret *secret, struct err
 	if (secret->size == 0)
 		return error_set(err, ERROR_INVALID, "is empty");
 	if (secret->size > JOB_SECRETS_BYTES_MAX)
-		return error_set(err, ERROR_LIMIT, "is longer than %d bytes", JOB_SECRETS_BYTES_MAX);
+		return error_set(
+			err, ERROR_LIMIT, "is longer than %d bytes", JOB_SECRETS_BYTES_MAX);
 	if (secret->variable && memchr(secret->value, '\0', secret->size))
 		return error_set(err, ERROR_INVALID, "has a NUL byte, which no variable holds");
 	return 0;

@@ -67,7 +67,7 @@ static void answer_signal(
 		control_send_error(peer, &err);
 		return;
 	}
-	container_signal(&s->job.container, (int)signo);
+	container_signal(&s->container, (int)signo);
 	control_send_ok(peer);
 }
 

@@ -24,8 +24,7 @@ static void pack_inputs(struct pack *p, struct job_spec *s)
 
 static void pack_binds(struct pack *p, struct job_spec *s)
 {
-	struct job_bind *binds =
-		pack_array(p, (void *)s->binds, &s->bind_count, sizeof(*binds));
+	struct job_bind *binds = pack_array(p, (void *)s->binds, &s->bind_count, sizeof(*binds));
 	for (size_t i = 0; i < s->bind_count; i++) {
 		pack_text(p, &binds[i].source);
 		pack_text(p, &binds[i].target);

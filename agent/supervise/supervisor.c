@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/supervise/supervisor.h"
 
+#include "agent/job/secrets.h"
 #include "agent/job/signal_name.h"
 #include "agent/supervise/protocol.h"
 #include "agent/supervise/supervisor_internal.h"
@@ -88,7 +89,7 @@ static void on_child(void *data, int signo)
 	siginfo_t info = {0};
 	(void)signo;
 	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
-		info.si_pid != s->job.container.init.pid) {
+		info.si_pid != s->container.init.pid) {
 		waitpid(info.si_pid, NULL, WNOHANG);
 		info.si_pid = 0;
 	}
@@ -148,7 +149,24 @@ static int prepare(struct supervisor *s, struct error *err)
 	return lease_layers(s, err);
 }
 
-static int start(struct supervisor *s, struct error *err)
+// The pipe's writing end is closed here at once: the reading end has its end when all that has it
+// inside is gone.
+static int make_pipe(int *read_fd, int *write_fd, struct error *err)
+{
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_set_errno(err, errno, "pipe");
+	*read_fd = fds[0];
+	*write_fd = fds[1];
+	if (fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0)
+		return error_set_errno(err, errno, "pipe");
+	// Fewer, larger steps for scripts that print much; refused over the user's limit, which is
+	// fine.
+	fcntl(fds[0], F_SETPIPE_SZ, JOURNAL_PIPE_SIZE);
+	return 0;
+}
+
+static int open_sandbox(struct supervisor *s, struct error *err)
 {
 	const struct job job = {
 		.spec = &s->request.spec,
@@ -158,32 +176,49 @@ static int start(struct supervisor *s, struct error *err)
 		.layers = &s->layers,
 		.stdin_fd = s->stdin_fd,
 	};
-	if (prepare(s, err) < 0 || job_start(&job, &s->job, &s->phase, err) < 0)
+	if (s->request.spec.secret_count &&
+		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
 		return -1;
-	close_fdp(&s->stdin_fd);
-	s->stdin_fd = -1;
-	store_layers_release(&s->layers); // the mounts hold leases of their own
-	s->ending.container = &s->job.container;
-	s->run->supervisor.container = s->job.container.init.pid;
+	if (sandbox_open(&s->sandbox, &job, &sandbox_limits_default, err) < 0)
+		return -1;
+	s->has_sandbox = true;
 	return 0;
 }
 
-static int watch(struct supervisor *s, struct error *err)
+static int start(struct supervisor *s, struct error *err)
 {
-	uint64_t seconds = s->request.spec.max_seconds;
+	cleanup_fd int write_fd = -1;
 	const struct output_options output = {
 		.dirfd = s->run->fd,
 		.spec = &s->request.spec,
 		.limit = s->request.settings.log_bytes,
 		.keep_free = s->request.limits.keep_free_bytes,
 	};
-	if (output_open(&s->output, &output, steal_fd(&s->job.output_fd), err) < 0)
+	int read_fd = -1;
+	if (prepare(s, err) < 0 || open_sandbox(s, err) < 0 ||
+		make_pipe(&read_fd, &write_fd, err) < 0 ||
+		output_open(&s->output, &output, read_fd, err) < 0)
 		return -1;
+	s->phase = CAUSE_STARTING;
+	if (sandbox_start(&s->sandbox, s->stdin_fd, write_fd, &s->container, err) < 0)
+		return -1;
+	s->phase = CAUSE_RUNNING;
+	close_fdp(&s->stdin_fd);
+	s->stdin_fd = -1;
+	store_layers_release(&s->layers); // the mounts hold leases of their own
+	s->ending.container = &s->container;
+	s->run->supervisor.container = s->container.init.pid;
+	return 0;
+}
+
+static int watch(struct supervisor *s, struct error *err)
+{
+	uint64_t seconds = s->request.spec.max_seconds;
 	s->output.failed = on_output_failed;
 	s->output.data = s;
 	if (output_watch(&s->output, s->loop, err) < 0 ||
-		!loop_add_fd(s->loop, s->job.container.init.pidfd, EPOLLIN, on_exit_of_container, s,
-			err) ||
+		!loop_add_fd(
+			s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err) ||
 		(seconds && !loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err)))
 		return -1;
 	return run_enter(s->run, RUN_RUNNING, "running", err);
@@ -206,7 +241,7 @@ static int supervise(struct supervisor *s, int *status, struct error *err)
 		return -1;
 	announce_start(s);
 	malloc_trim(0); // what the start needed
-	if (loop_run(s->loop, err) < 0 || container_wait(&s->job.container, status, err) < 0)
+	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, status, err) < 0)
 		return -1;
 	s->ending.container = NULL;
 	if (output_drain(&s->output, err) < 0)
@@ -271,7 +306,9 @@ static void finish(struct supervisor *s, int rc, int status, struct error *err)
 		end.cause = cause_of_error(s->phase, err);
 	else
 		conclude(s, status, &end);
-	job_container_release(&s->job);
+	container_release(&s->container);
+	if (s->has_sandbox && sandbox_close(&s->sandbox, &second) < 0 && rc == 0)
+		*err = second;
 	output_close(&s->output);
 	if (run_end(s->run, end.state, &end.cause, end.exit_status, &second) < 0 && rc == 0)
 		*err = second;
@@ -298,10 +335,9 @@ int supervisor_main(void)
 		.lock_fd = -1,
 		.folder_fd = -1,
 		.output = {.pipe_fd = -1},
-		.job = {.container.status_fd = -1, .output_fd = -1}};
+		.container = {.sync_fd = -1, .status_fd = -1}};
 	struct error err = {0};
 	int status = 0;
-	prctl(PR_SET_NAME, "stoker-super");
 	// Before the run is ours there is nobody to tell and nothing to end: who started us sees
 	// the connection end, and has the lock of the run too.
 	if (read_request(&s, &err) < 0 || open_run(&s, &err) < 0)

@@ -3,6 +3,7 @@
 // A supervisor's parts, shared by its life (supervisor.c) and what it is asked (answer.c).
 #pragma once
 
+#include "agent/job/sandbox.h"
 #include "agent/supervise/control.h"
 #include "agent/supervise/ending.h"
 #include "agent/supervise/output.h"
@@ -18,7 +19,9 @@ struct supervisor {
 	struct control *control;
 	struct ending ending;
 	struct output output;
-	struct job_container job;
+	struct sandbox sandbox;
+	bool has_sandbox;
+	struct container container;
 	int stop_signal; // of the image, else SIGTERM
 	uint64_t grace_ms;
 	enum cause_phase phase;
