@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/sandbox.h"
 
+#include "agent/job/ownership.h"
 #include "agent/job/variables.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -152,13 +153,13 @@ static int set_program(struct sandbox *s, const struct job *job, struct error *e
 
 // The image's user, whose are the job's own folders. Capabilities are for root only, as with
 // Docker: another user has none, whatever the file system says (no_new_privs).
-static int set_user(struct sandbox *s, const struct job *job, struct error *err)
+static int set_user(struct sandbox *s, const struct job *job, int root_fd, struct error *err)
 {
 	static const char *const owned[] = {"code", "outputs", "logs"};
 	struct container_user user;
 	struct runtime_process *p = &s->spec.process;
 	const char *name = job->spec->user ? job->spec->user : job->image->user;
-	if (container_user_lookup(s->root_fd, name, &user, err) < 0)
+	if (container_user_lookup(root_fd, name, &user, err) < 0)
 		return -1;
 	p->uid = user.uid;
 	p->gid = user.gid;
@@ -167,7 +168,7 @@ static int set_user(struct sandbox *s, const struct job *job, struct error *err)
 	memcpy(p->groups, user.groups, user.group_count * sizeof(gid_t));
 	if (user.uid != 0)
 		p->capabilities.effective = p->capabilities.permitted = 0;
-	for (size_t i = 0; i < array_size(owned) && geteuid() == 0; i++)
+	for (size_t i = 0; i < array_size(owned); i++)
 		if (fchownat(job->run->fd, owned[i], user.uid, user.gid, AT_SYMLINK_NOFOLLOW) < 0)
 			return error_set_errno(err, errno, "give %s/%s to the container's user",
 				job->run->path, owned[i]);
@@ -223,6 +224,57 @@ static int add_files(struct sandbox *s, struct error *err)
 	return 0;
 }
 
+// ---- the root of an ordinary user's job
+
+// In the child, which alone has the privileges for it: over the ids and mounts of its namespaces.
+static int mount_own_root(void *data, struct error *err)
+{
+	struct sandbox *s = data;
+	const struct rootfs_overlay overlay = {
+		.scratch_fd = s->job->run->fd, .userxattr = true, .userns_fd = -1, .foreign = true};
+	cleanup_fd int root = rootfs_overlay_mount(s->job->store, s->layers, &overlay, err);
+	if (root < 0 || (!s->single_id && set_user(s, s->job, root, err) < 0))
+		return -1;
+	return steal_fd(&root);
+}
+
+static bool is_root_name(const char *user)
+{
+	return !*user || streq(user, "0") || streq(user, "root") || starts_with(user, "0:") ||
+	       starts_with(user, "root:");
+}
+
+// An ordinary user's job has his id as its root, and those of his ranges in /etc/subuid.
+static void open_own_ids(struct sandbox *s, const struct job *job)
+{
+	const char *user = job->spec->user ? job->spec->user : job->image->user;
+	container_default_spec(&s->arena, &s->spec, 1);
+	user_namespace_own(&s->arena, &s->spec.uid_mappings, &s->spec.gid_mappings);
+	s->single_id = s->spec.uid_mappings.count == 1;
+	s->options.mount_root = mount_own_root;
+	if (s->single_id && !is_root_name(user))
+		buffer_printf(&s->warnings,
+			"the job runs as its container's root (you) and not as user %s: you have "
+			"no "
+			"ids in /etc/subuid and /etc/subgid, or newuidmap(1) is not installed\n",
+			user);
+}
+
+// The group that systemd gives to a user's own services; he may make more below.
+static char *own_group(void)
+{
+	cleanup_buffer struct buffer b = {0};
+	struct error ignored;
+	cleanup_free char *service = xasprintf("/user@%u.service", geteuid());
+	if (file_read(AT_FDCWD, "/proc/self/cgroup", NODE_FILE_MAX, &b, &ignored) < 0)
+		return NULL;
+	char *line = b.data ? strstr(b.data, "0::") : NULL;
+	char *found = line ? strstr(line, service) : NULL;
+	if (!found || (size_t)(found - line) > strcspn(line, "\n"))
+		return NULL;
+	return xasprintf("%.*s%s/stoker", (int)(found - line - 3), line + 3, service);
+}
+
 // ---- the root
 
 static int mount_root(struct sandbox *s, const struct job *job, struct error *err)
@@ -242,6 +294,10 @@ static int mount_root(struct sandbox *s, const struct job *job, struct error *er
 // groups alone, as under Docker, and the record says so.
 static int open_root(struct sandbox *s, const struct job *job, struct error *err)
 {
+	if (geteuid() != 0) {
+		open_own_ids(s, job);
+		return 0;
+	}
 	if (user_namespace_lease(job->store->run_fd, s->limits->first_id, CONTAINER_IDS,
 		    s->limits->id_ranges, &s->first_id, &s->ids_fd, err) < 0)
 		return -1;
@@ -267,13 +323,15 @@ static int open_root(struct sandbox *s, const struct job *job, struct error *err
 
 static int open_group(struct sandbox *s, const struct job *job, struct error *err)
 {
-	cleanup_free char *path = xasprintf("%s/jobs/%s", s->limits->cgroup_root, job->run->id);
+	cleanup_free char *own = geteuid() == 0 ? NULL : own_group();
+	cleanup_free char *path =
+		xasprintf("%s/jobs/%s", own ? own : s->limits->cgroup_root, job->run->id);
 	struct runtime_resources *r = &s->spec.resources;
 	r->pids_limit = (int64_t)s->limits->pids;
 	s->spec.cgroups_path = arena_strdup(&s->arena, path);
 	s->cgroup = cgroup_create(path, r, &s->warnings, err);
-	if (!s->cgroup && err->kind == ERROR_DENIED && geteuid() != 0) {
-		buffer_printf(&s->warnings, "the job has no limits: %s\n", err->text);
+	if (!s->cgroup && geteuid() != 0) {
+		buffer_printf(&s->warnings, "no limits are kept for the job: %s\n", err->text);
 		error_clear(err);
 		return 0;
 	}
@@ -283,9 +341,15 @@ static int open_group(struct sandbox *s, const struct job *job, struct error *er
 
 static int choose_network(struct sandbox *s, enum sandbox_network network, struct error *err)
 {
-	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != SANDBOX_NETWORK_HOST;
 	s->private_network = network == SANDBOX_NETWORK_PRIVATE;
-	return s->private_network ? network_plan(&s->network_plan, err) : 0;
+	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != SANDBOX_NETWORK_HOST;
+	if (!s->private_network)
+		return 0;
+	if (geteuid() == 0 || access("/dev/net/tun", R_OK | W_OK) == 0)
+		return network_plan(&s->network_plan, err);
+	s->private_network = false;
+	buffer_printf(&s->warnings, "the job has no network: /dev/net/tun is not yours to open\n");
+	return 0;
 }
 
 static int open_namespace(pid_t pid, const char *name, struct error *err)
@@ -305,7 +369,7 @@ static int prepare(void *data, pid_t pid, struct error *err)
 	s->netns_fd = open_namespace(pid, "net", err);
 	if (s->netns_fd < 0)
 		return -1;
-	if (s->first_id || geteuid() != 0) {
+	if (s->spec.namespaces[RUNTIME_NAMESPACE_USER].wanted) {
 		s->network_userns_fd = open_namespace(pid, "user", err);
 		if (s->network_userns_fd < 0)
 			return -1;
@@ -323,8 +387,9 @@ static int describe(struct sandbox *s, const struct job *job, struct error *err)
 	name[sizeof(name) - 1] = '\0';
 	s->spec.hostname = arena_strdup(&s->arena, name);
 	s->spec.root_path = "rootfs";
-	if (choose_network(s, s->network_wanted, err) < 0 || set_program(s, job, err) < 0 ||
-		set_user(s, job, err) < 0)
+	if (choose_network(s, s->network_wanted, err) < 0 || set_program(s, job, err) < 0)
+		return -1;
+	if (s->root_fd >= 0 && set_user(s, job, s->root_fd, err) < 0)
 		return -1;
 	add_mounts(s, job);
 	return add_files(s, err);
@@ -343,6 +408,7 @@ int sandbox_open(struct sandbox *s, const struct job *job, const struct sandbox_
 {
 	*s = (struct sandbox){
 		.limits = limits,
+		.job = job,
 		.root_fd = -1,
 		.ids_fd = -1,
 		.userns_fd = -1,
@@ -396,6 +462,9 @@ int sandbox_close(struct sandbox *s, struct error *err)
 	close_fdp(&s->network_userns_fd);
 	close_fdp(&s->root_fd);
 	close_fdp(&s->userns_fd);
+	struct error second;
+	if (ownership_take_back(s->job->run->fd, rc < 0 ? &second : err) < 0)
+		rc = -1;
 	rootfs_layers_release(s->layers);
 	close_fdp(&s->ids_fd);
 	buffer_release(&s->warnings);

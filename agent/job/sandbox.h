@@ -24,6 +24,7 @@ extern const struct sandbox_limits sandbox_limits_default;
 
 struct sandbox {
 	const struct sandbox_limits *limits;
+	const struct job *job;
 	struct arena arena;
 	struct runtime_spec spec;
 	struct container_options options; // strings and arrays in the arena
@@ -32,6 +33,7 @@ struct sandbox {
 	int ids_fd;	   // the lock of the job's ids; -1: it has the node's
 	int userns_fd;	   // for idmapped mounts; -1
 	uint32_t first_id; // 0: the node's ids
+	bool single_id;	   // of an ordinary user who has only his own
 	struct cgroup *cgroup;
 	struct network_plan network_plan;
 	struct network network;

@@ -63,8 +63,8 @@ static int make_mounts_private(const struct runtime_spec *spec, struct error *er
 	return 0;
 }
 
-// The new root stands on "/" until it takes its place: there it covers nothing, since we have the old
-// one as our root already, and /proc and /dev of the node are still to be read.
+// The new root stands on "/" until it takes its place: there it covers nothing, since we have the
+// old one as our root already, and /proc and /dev of the node are still to be read.
 static int place_root(const struct container_launch *l, struct error *err)
 {
 	const struct container_options *o = l->o;

@@ -64,7 +64,8 @@ static int open_ids(
 	bool own = m && m->uid_mappings.count;
 	if (!own && !s->words.idmap)
 		return 0;
-	if (!own && !spec->uid_mappings.count && s->words.idmap_optional)
+	// An ordinary user's files are his container's root's anyway.
+	if (s->words.idmap_optional && (geteuid() != 0 || !spec->uid_mappings.count))
 		return 0;
 	if (!own && !spec->uid_mappings.count)
 		return error_set(err, ERROR_INVALID,

@@ -92,6 +92,9 @@ static int set_up(int context, const struct overlay *o, struct error *err)
 
 int overlay_mount(const struct overlay *o, const char *folder, struct error *err)
 {
+	if (o->foreign && overlay_reopen(o) < 0)
+		return error_set_errno(
+			err, errno, "overlay: open the layers in this mount namespace");
 	cleanup_fd int context = fsopen("overlay", FSOPEN_CLOEXEC);
 	if (context < 0 && errno == ENODEV)
 		return error_set(err, ERROR_SYSTEM,

@@ -14,6 +14,8 @@ struct overlay {
 	int scratch_fd; // with the folders upper/ and work/; -1: read-only
 	bool userxattr;
 	bool detached; // the lower folders are detached mounts, with ids mapped
+	bool foreign;  // they were opened in another mount namespace, and are here under the same
+		       // names
 };
 
 // A detached mount of it. By fsopen(2), layer by layer (Linux 6.7), else as overlay_mount_old().
@@ -21,3 +23,6 @@ int overlay_mount(const struct overlay *o, const char *folder, struct error *err
 // The same by mount(2), whose options must fit into a page. `folder`: any folder, used as a mount
 // point in a mount namespace that ends before this returns.
 int overlay_mount_old(const struct overlay *o, const char *folder, struct error *err);
+// Open all anew by their names, under the same numbers, in the mount namespace that we are in now:
+// a mount of another one may not be cloned (EINVAL). Only system calls. -1 with errno.
+int overlay_reopen(const struct overlay *o);

@@ -55,7 +55,7 @@ static int reopen(int fd)
 	return 0;
 }
 
-static int reopen_all(const struct overlay *o)
+int overlay_reopen(const struct overlay *o)
 {
 	for (size_t i = 0; i < o->lower_count && !o->detached; i++)
 		if (reopen(o->lower_fds[i]) < 0)
@@ -95,7 +95,8 @@ static int mount_there(
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return -1;
 	answer->step = "place the folders in a mount namespace";
-	if (reopen_all(o) < 0 || (o->detached ? place_all(o, folder) : chdir("/proc/self/fd")) < 0)
+	if (overlay_reopen(o) < 0 ||
+		(o->detached ? place_all(o, folder) : chdir("/proc/self/fd")) < 0)
 		return -1;
 	const char *target = o->detached ? "mounted" : folder;
 	answer->step = "mount";

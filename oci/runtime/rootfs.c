@@ -205,6 +205,7 @@ static int mount_lower(struct store *s, const struct rootfs_layers *l,
 		.lower_count = l->count,
 		.scratch_fd = o->scratch_fd,
 		.userxattr = o->userxattr,
+		.foreign = o->foreign,
 	};
 	if (l->count < 2 && (l->count == 0 || o->scratch_fd < 0))
 		fds[overlay.lower_count++] = empty;

@@ -36,6 +36,7 @@ struct rootfs_overlay {
 	// upper/ must belong to its root. Fails with ERROR_SYSTEM and EINVAL where a file system or
 	// this kernel (before Linux 5.19) cannot.
 	int userns_fd;
+	bool foreign; // called in another mount namespace than the layers were acquired in
 };
 // A detached overlay mount of the layers (fsmount(2), or mount(2) and open_tree(2) on old kernels):
 // returns its descriptor, to be placed with move_mount(2). Neither nosuid nor nodev: that is the

@@ -2,6 +2,7 @@
 #include "oci/runtime/user_namespace.h"
 
 #include "base/file.h"
+#include "base/message.h"
 #include "base/process.h"
 #include "base/text.h"
 
@@ -88,33 +89,91 @@ static int open_namespace(pid_t pid, struct error *err)
 	return fd < 0 ? error_set_errno(err, errno, "open a user namespace") : fd;
 }
 
-int user_namespace_new(
-	const struct runtime_id_maps *uids, const struct runtime_id_maps *gids, struct error *err)
+// A child in a namespace of its own, which waits: its end of `pair` becomes readable when its ids
+// are mapped, and is at its end when it shall leave.
+static int start_child(const struct runtime_id_maps *uids, const struct runtime_id_maps *gids,
+	void (*child)(int socket, void *data), void *data, struct process *p, int *socket,
+	struct error *err)
 {
-	int fds[2];
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_set_errno(err, errno, "pipe");
-	cleanup_fd int read_end = fds[0], write_end = fds[1];
-	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
-	pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	if (pid < 0)
+	int pair[2];
+	if (message_pair(pair, err) < 0)
+		return -1;
+	cleanup_fd int ours = pair[0], theirs = pair[1];
+	struct clone_args args = {.flags = CLONE_NEWUSER | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&p->pidfd,
+		.exit_signal = SIGCHLD};
+	p->pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	if (p->pid < 0)
 		return error_set_errno(err, errno, "make a user namespace%s",
 			errno == ENOSPC ? " (the limit is in /proc/sys/user/max_user_namespaces)"
 					: "");
-	if (pid == 0) {
-		char byte;
-		close(write_end);
-		while (read(read_end, &byte, 1) < 0 && errno == EINTR)
-			;
+	if (p->pid == 0) {
+		close(ours);
+		child(theirs, data);
 		_exit(0);
 	}
-	close_fdp(&read_end);
-	read_end = -1;
-	int fd = user_namespace_map(pid, uids, gids, err) < 0 ? -1 : open_namespace(pid, err);
-	close(steal_fd(&write_end));
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	if (user_namespace_map(p->pid, uids, gids, err) < 0)
+		return -1;
+	*socket = steal_fd(&ours);
+	return 0;
+}
+
+static void wait_for_end(int socket, void *data)
+{
+	char byte;
+	(void)data;
+	while (read(socket, &byte, 1) < 0 && errno == EINTR)
 		;
-	return fd;
+}
+
+int user_namespace_new(
+	const struct runtime_id_maps *uids, const struct runtime_id_maps *gids, struct error *err)
+{
+	cleanup_process struct process p = {.pidfd = -1};
+	cleanup_fd int socket = -1;
+	if (start_child(uids, gids, wait_for_end, NULL, &p, &socket, err) < 0)
+		return -1;
+	return open_namespace(p.pid, err);
+}
+
+struct errand {
+	int (*fn)(void *data, struct error *err);
+	void *data;
+};
+
+static void run_errand(int socket, void *data)
+{
+	const struct errand *e = data;
+	struct error err = {0}, ignored;
+	char byte;
+	if (read(socket, &byte, 1) != 1)
+		return;
+	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+		error_set_errno(&err, errno, "become the container's root");
+	else
+		e->fn(e->data, &err);
+	message_send(socket, &err, sizeof(err), NULL, 0, &ignored);
+}
+
+int user_namespace_run(const struct runtime_id_maps *uids, const struct runtime_id_maps *gids,
+	int (*fn)(void *data, struct error *err), void *data, struct error *err)
+{
+	struct errand e = {fn, data};
+	struct error result;
+	cleanup_process struct process p = {.pidfd = -1};
+	cleanup_fd int socket = -1;
+	if (start_child(uids, gids, run_errand, &e, &p, &socket, err) < 0 ||
+		message_send(socket, "", 1, NULL, 0, err) < 0)
+		return -1;
+	ssize_t n = message_receive(socket, &result, sizeof(result), NULL, 0, false, err);
+	if (n < 0)
+		return -1;
+	if (n != sizeof(result))
+		return error_set(err, ERROR_SYSTEM, "a process in a user namespace was killed");
+	if (result.kind == ERROR_NONE)
+		return 0;
+	*err = result;
+	return -1;
 }
 
 bool user_namespace_outside(const struct runtime_id_maps *maps, uint32_t id, uint32_t *outside)

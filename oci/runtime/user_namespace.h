@@ -27,3 +27,8 @@ int user_namespace_lease(int run_fd, uint32_t first, uint32_t size, unsigned cou
 // /etc/subgid (if any, and if newuidmap(1) is there) follow. Single: only himself.
 void user_namespace_own(
 	struct arena *a, struct runtime_id_maps *uids, struct runtime_id_maps *gids);
+
+// Run `fn` in a child with privileges over these ids (container 0: the root there), and return what
+// it returns: for files that belong to a container's users, which an ordinary user could not touch.
+int user_namespace_run(const struct runtime_id_maps *uids, const struct runtime_id_maps *gids,
+	int (*fn)(void *data, struct error *err), void *data, struct error *err);
