@@ -103,6 +103,10 @@ struct container_exec {
 // Starts it; *p is its process, a child of ours. Fails as container_start().
 int container_exec(const struct container_exec *x, struct process *p, struct error *err);
 
+// What is at a path and below, as a detached mount with the ids of a user namespace where its file
+// system can (userns_fd -1: as they are): what "x-idmap" means in a specification of ours.
+int container_bind_with_ids(const char *path, int userns_fd, struct error *err);
+
 #define cleanup_container __attribute__((cleanup(container_release)))
 
 // What PATH is when the environment has none (Docker's).

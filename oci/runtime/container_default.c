@@ -89,7 +89,7 @@ static void set_process(struct arena *a, struct runtime_process *p)
 
 void container_default_spec(struct arena *a, struct runtime_spec *spec, uint32_t first_id)
 {
-	*spec = (struct runtime_spec){.version = "1.2.0", .has_process = true};
+	*spec = (struct runtime_spec){.version = "1.0.2", .has_process = true};
 	set_process(a, &spec->process);
 	spec->mounts = arena_array(a, struct runtime_mount, array_size(mounts));
 	spec->mount_count = array_size(mounts);

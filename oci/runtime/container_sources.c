@@ -76,24 +76,32 @@ static int open_ids(
 }
 
 // With the ids, or, where that is only wished for and the file system cannot: of the topmost mount
-// alone, or of none.
-static int clone_with_ids(
-	struct container_launch *l, struct container_step *s, int ids, struct error *err)
+// alone, or of none. *mapped says whether.
+static int clone_with_ids(const char *path, const struct mount_words *wanted, int ids, bool *mapped,
+	struct error *err)
 {
-	struct mount_words words = s->words;
-	int tree = container_clone_tree(AT_FDCWD, s->source, &words, ids, err);
+	struct mount_words words = *wanted;
+	int tree = container_clone_tree(AT_FDCWD, path, &words, ids, err);
+	*mapped = true;
 	if (tree >= 0 || !words.idmap_optional || ids < 0 || err->sys != EINVAL)
 		return tree;
 	words.recursive_idmap = false;
-	tree = container_clone_tree(AT_FDCWD, s->source, &words, ids, err);
+	tree = container_clone_tree(AT_FDCWD, path, &words, ids, err);
 	if (tree >= 0 || err->sys != EINVAL)
 		return tree;
-	if (l->o->warnings)
-		buffer_printf(l->o->warnings,
-			"%s: its file system cannot map ids; in the container its files belong to "
-			"nobody\n",
-			s->source);
-	return container_clone_tree(AT_FDCWD, s->source, &words, -1, err);
+	*mapped = false;
+	return container_clone_tree(AT_FDCWD, path, &words, -1, err);
+}
+
+int container_bind_with_ids(const char *path, int userns_fd, struct error *err)
+{
+	static const struct mount_words words = {.bind = true,
+		.recursive = true,
+		.idmap = true,
+		.recursive_idmap = true,
+		.idmap_optional = true};
+	bool mapped;
+	return clone_with_ids(path, &words, userns_fd, &mapped, err);
 }
 
 static int open_bind(struct container_launch *l, struct container_step *s, struct error *err)
@@ -104,7 +112,13 @@ static int open_bind(struct container_launch *l, struct container_step *s, struc
 		return error_set_errno(err, errno, "mount of %s", s->source);
 	if (open_ids(l, s, &ids, err) < 0)
 		return -1;
-	s->tree_fd = clone_with_ids(l, s, ids, err);
+	bool mapped;
+	s->tree_fd = clone_with_ids(s->source, &s->words, ids, &mapped, err);
+	if (!mapped && l->o->warnings)
+		buffer_printf(l->o->warnings,
+			"%s: its file system cannot map ids; in the container its files belong to "
+			"nobody\n",
+			s->source);
 	if (s->tree_fd >= 0)
 		return 0;
 	if (err->sys == EPERM && ids < 0) {
