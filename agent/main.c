@@ -29,6 +29,7 @@ static const struct {
 	{"image", command_image, "mount an image to look inside, and unmount it"},
 	{"rmi", command_rmi, "remove images"},
 	{"prune", command_prune, "remove what nothing needs"},
+	{"devices", command_devices, "list GPUs and other devices, and who holds them"},
 };
 
 // Started by ourselves, never by people; they speak over descriptor 3 (process.h).

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CONFIG_BYTES_MAX = 1024 * 1024, GRACE_SECONDS_MAX = 86400 };
+enum { CONFIG_BYTES_MAX = 1024 * 1024, GRACE_SECONDS_MAX = 86400, CDI_FOLDERS_MAX = 16 };
 
 static const char default_path[] = "/etc/stoker/agent.yaml";
 
@@ -150,6 +150,29 @@ static int decode_runs(
 	return json_decode_object(d, value, fields, true, target, err);
 }
 
+static int decode_folders(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct json_strings *folders = target;
+	void *items;
+	size_t count;
+	if (json_decode_array(d, value, decode_folder, sizeof(const char *), CDI_FOLDERS_MAX,
+		    &items, &count, err) < 0)
+		return -1;
+	*folders = (struct json_strings){.items = items, .count = count};
+	return 0;
+}
+
+static int decode_devices(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"cdi_folders", decode_folders, offsetof(struct config, cdi_folders), 0},
+		{0},
+	};
+	return json_decode_object(d, value, fields, true, target, err);
+}
+
 // The groups below decode into the whole configuration, so their offset is 0.
 static const struct json_field config_fields[] = {
 	{"state_dir", decode_folder, offsetof(struct config, state_dir), 0},
@@ -161,12 +184,14 @@ static const struct json_field config_fields[] = {
 	{"stop_grace_seconds", decode_grace, offsetof(struct config, stop_grace_ms), JSON_NULLABLE},
 	{"job_defaults", decode_job_defaults, 0, JSON_NULLABLE},
 	{"runs", decode_runs, 0, JSON_NULLABLE},
+	{"devices", decode_devices, 0, JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };
 
 static void set_defaults(struct config *c)
 {
+	static const char *cdi_folders[] = {"/etc/cdi", "/var/run/cdi"};
 	*c = (struct config){
 		.arena = c->arena,
 		.layer_backing = "auto",
@@ -174,6 +199,7 @@ static void set_defaults(struct config *c)
 		.store_limits = store_limits_default,
 		.registries = registry_config_default,
 		.stop_grace_ms = 30 * 1000,
+		.cdi_folders = {.items = cdi_folders, .count = array_size(cdi_folders)},
 	};
 }
 

@@ -15,6 +15,8 @@
 //     low: 150g                     # … until they take this
 //     keep_free: 1g
 //     keep_free_inodes: 5           # percent
+//   devices:
+//     cdi_folders: [/etc/cdi, /var/run/cdi]  # of two that name a device, the later one counts
 //   registries: …                   # oci/registry/config.h
 //   stop_grace_seconds: 30          # between asking a job to end and killing it
 //   job_defaults:
@@ -31,6 +33,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "base/json_decode.h"
 #include "oci/registry/config.h"
 #include "oci/store/store.h"
 
@@ -57,6 +60,7 @@ struct config {
 		uint64_t keep;	      // finished runs, the newest; 0: all
 		uint64_t keep_for_ms; // 0: for ever
 	} runs;
+	struct json_strings cdi_folders; // oci/runtime/cdi.h
 };
 
 // Read and check. A file named by option or environment must exist; the default one may be missing.

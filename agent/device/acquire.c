@@ -89,8 +89,10 @@ int device_available(const struct devices *all, const struct device_locks *locks
 	if (rc < 0)
 		return -1;
 	if (rc == 0) {
-		*reason = arena_printf(a, "%s is held by run %s", d->cdi->name,
-			record.run ? record.run : "(unknown)");
+		// A lock without a word of its holder's: he has proved it free and lets go.
+		*reason = record.run ? arena_printf(
+					       a, "%s is held by run %s", d->cdi->name, record.run)
+				     : arena_printf(a, "%s is being released", d->cdi->name);
 		return 0;
 	}
 	if (stale) { // its holder was killed
@@ -245,41 +247,34 @@ static int choose_gpus(struct look *l, struct error *err)
 	return 0;
 }
 
-static int take_device(struct look *look, struct device_lease *l, size_t i, struct error *err)
+static int lock_devices(struct look *look, struct device_lease *l, struct error *err)
 {
-	const struct device *d = l->items[i];
-	char since[TIME_TEXT_SIZE];
-	struct json_strings nodes = {0}, shared = {0};
-	nodes.items = arena_array(&look->arena, const char *, d->key_count + 1);
-	shared.items = arena_array(&look->arena, const char *, d->key_count + 1);
-	for (size_t k = 0; k < d->key_count; k++) {
-		struct json_strings *s = d->keys[k].exclusive ? &nodes : &shared;
-		if (d->keys[k].host_path)
-			s->items[s->count++] = d->keys[k].host_path;
-	}
-	if (device_openers(d, &l->arena, &l->known[i], &l->known_counts[i], err) < 0)
+	for (size_t i = 0; i < l->count; i++) {
+		const struct device_record record = device_lease_record(l, i, &look->arena);
+		if (device_take(&look->locks, l->items[i], &record, device_lease_fds(l, i), err) ==
+			0)
+			continue;
+		for (size_t k = 0; k < i; k++) // these were given to nobody
+			device_mark_clean(l->items[k], device_lease_fds(l, k));
 		return -1;
-	const struct device_record record = {.device = d->cdi->name,
-		.run = l->run,
-		.since = format_time(wall_ms(), since),
-		.nodes = nodes,
-		.shared = shared,
-		.known = l->known[i],
-		.known_count = l->known_counts[i]};
-	return device_take(&look->locks, d, &record, l->fds + device_lease_offset(l, i), err);
+	}
+	return 0;
 }
 
 static struct device_lease *take(struct look *look, struct error *err)
 {
 	cleanup_device_lease struct device_lease *l = device_lease_new(
 		look->all, look->request->run, look->choice.items, look->choice.count);
+	if (lock_devices(look, l, err) < 0)
+		return NULL;
+	// They are ours: others need not wait while all processes are looked through.
+	device_locks_close(&look->locks);
+	if (device_openers(l->items, l->count, &l->arena, &l->known, &l->known_count, err) < 0)
+		return NULL;
 	for (size_t i = 0; i < l->count; i++) {
-		if (take_device(look, l, i, err) < 0) {
-			// These were given to nobody.
-			for (size_t k = 0; k < i; k++)
-				device_mark_clean(l->items[k], l->fds + device_lease_offset(l, k));
+		const struct device_record record = device_lease_record(l, i, &look->arena);
+		if (device_note(l->items[i], &record, device_lease_fds(l, i), err) < 0)
 			return NULL;
-		}
 	}
 	return steal(l);
 }

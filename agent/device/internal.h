@@ -73,6 +73,11 @@ int device_probe(const struct device_locks *l, const struct device *d, struct ar
 // Lock it: fds gets a descriptor for each key. It must have been probed.
 int device_take(const struct device_locks *l, const struct device *d,
 	const struct device_record *record, int *fds, struct error *err);
+// Say more, where the device is locked: to be found by who looks after our end.
+int device_note(const struct device *d, const struct device_record *record, const int *fds,
+	struct error *err);
+// What a lock's file says; false: nothing.
+bool device_read_lock(int fd, struct arena *a, struct device_record *record);
 // Nothing is left to be proved. Without locking: for who holds the descriptors.
 void device_mark_clean(const struct device *d, const int *fds);
 // As that, for a device that nobody holds.
@@ -92,9 +97,9 @@ int device_aside_remove(const struct device_places *places, const char *file, st
 // Does it concern this device?
 bool device_record_matches(const struct device_record *r, const struct device *d);
 
-// proof.c: who has it open now.
-int device_openers(const struct device *d, struct arena *a, struct opener **openers, size_t *count,
-	struct error *err);
+// proof.c: who has any of them open now.
+int device_openers(const struct device *const *devices, size_t device_count, struct arena *a,
+	struct opener **openers, size_t *count, struct error *err);
 // 1: free; 0: `reason` (in the arena) says why not; -1. `known` had it open before.
 int device_prove(const struct devices *all, const struct device *d, const struct opener *known,
 	size_t known_count, struct arena *a, const char **reason, struct error *err);
@@ -106,15 +111,18 @@ struct device_lease {
 	const char *run;
 	const struct device **items;
 	const struct cdi_device **cdi;
-	struct opener **known; // for each device, who had it open before
-	size_t *known_counts;
 	size_t count;
+	struct opener *known; // who had any of them open before
+	size_t known_count;
 	int *fds; // of all devices' keys, one after the other
 	size_t fd_count;
 };
 struct device_lease *device_lease_new(
 	struct devices *all, const char *run, const struct device *const *items, size_t count);
-size_t device_lease_offset(const struct device_lease *l, size_t device); // of its descriptors
+int *device_lease_fds(const struct device_lease *l, size_t device); // those of one device
+// What is to be written down of one device; in the arena. `since` is now.
+struct device_record device_lease_record(
+	const struct device_lease *l, size_t device, struct arena *a);
 
 // acquire.c: is the device there to be taken? 1: yes; 0: `reason` (in the arena) says why not; -1.
 // One that nobody proved free is examined and, if it is not, set aside; one that was set aside and

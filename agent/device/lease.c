@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/device/internal.h"
 #include "base/file.h"
+#include "base/time.h"
 
 #include <string.h>
-#include <unistd.h>
 
 struct device_lease *device_lease_new(
 	struct devices *all, const char *run, const struct device *const *items, size_t count)
@@ -13,8 +13,6 @@ struct device_lease *device_lease_new(
 	l->run = arena_strdup(&l->arena, run);
 	l->items = arena_array(&l->arena, const struct device *, count);
 	l->cdi = arena_array(&l->arena, const struct cdi_device *, count);
-	l->known = arena_array(&l->arena, struct opener *, count);
-	l->known_counts = arena_array(&l->arena, size_t, count);
 	l->count = count;
 	for (size_t i = 0; i < count; i++) {
 		l->items[i] = items[i];
@@ -27,12 +25,32 @@ struct device_lease *device_lease_new(
 	return l;
 }
 
-size_t device_lease_offset(const struct device_lease *l, size_t device)
+int *device_lease_fds(const struct device_lease *l, size_t device)
 {
-	size_t offset = 0;
+	int *fds = l->fds;
 	for (size_t i = 0; i < device; i++)
-		offset += l->items[i]->key_count;
-	return offset;
+		fds += l->items[i]->key_count;
+	return fds;
+}
+
+struct device_record device_lease_record(
+	const struct device_lease *l, size_t device, struct arena *a)
+{
+	const struct device *d = l->items[device];
+	char since[TIME_TEXT_SIZE];
+	struct device_record r = {.device = d->cdi->name,
+		.run = l->run,
+		.since = arena_strdup(a, format_time(wall_ms(), since)),
+		.known = l->known,
+		.known_count = l->known_count};
+	r.nodes.items = arena_array(a, const char *, d->key_count + 1);
+	r.shared.items = arena_array(a, const char *, d->key_count + 1);
+	for (size_t k = 0; k < d->key_count; k++) {
+		struct json_strings *s = d->keys[k].exclusive ? &r.nodes : &r.shared;
+		if (d->keys[k].host_path)
+			s->items[s->count++] = d->keys[k].host_path;
+	}
+	return r;
 }
 
 const struct cdi_device *const *device_lease_devices(const struct device_lease *l, size_t *count)
@@ -58,24 +76,19 @@ void device_lease_free(struct device_lease *l)
 	free(l);
 }
 
-// Who had the device open before stands in the lock's file.
-static void adopt_known(struct device_lease *l, size_t device)
+// Who had the devices open before stands in the locks' files.
+static void adopt_known(struct device_lease *l)
 {
-	enum { RECORD_BYTES_MAX = 1024 * 1024 };
-	const struct device *d = l->items[device];
-	size_t offset = device_lease_offset(l, device);
-	for (size_t i = 0; i < d->key_count; i++) {
-		cleanup_buffer struct buffer b = {0};
-		struct device_record record;
-		struct error ignored;
-		if (!d->keys[i].exclusive || lseek(l->fds[offset + i], 0, SEEK_SET) < 0 ||
-			file_read_fd(l->fds[offset + i], "lock", RECORD_BYTES_MAX, &b, &ignored) <
-				0 ||
-			!b.size || !device_record_read(&l->arena, b.data, b.size, &record))
-			continue;
-		l->known[device] = record.known;
-		l->known_counts[device] = record.known_count;
-		return;
+	for (size_t i = 0; i < l->count; i++) {
+		for (size_t k = 0; k < l->items[i]->key_count; k++) {
+			struct device_record record;
+			if (!l->items[i]->keys[k].exclusive ||
+				!device_read_lock(device_lease_fds(l, i)[k], &l->arena, &record))
+				continue;
+			l->known = record.known;
+			l->known_count = record.known_count;
+			return;
+		}
 	}
 }
 
@@ -96,7 +109,6 @@ struct device_lease *device_lease_adopt(struct devices *d, const char *run,
 		       NULL;
 	if (fd_count)
 		memcpy(l->fds, fds, fd_count * sizeof(*fds));
-	for (size_t i = 0; i < name_count; i++)
-		adopt_known(l, i);
+	adopt_known(l);
 	return steal(l);
 }

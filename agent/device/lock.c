@@ -51,14 +51,19 @@ static int open_lock(
 	return fd;
 }
 
-// The last line is the youngest: of those who share a lock, any will do.
-static bool read_record(int fd, struct arena *a, struct device_record *record)
+// The last whole line is the youngest: it says more than the one before (device_note()), and of
+// those who share a lock any will do.
+bool device_read_lock(int fd, struct arena *a, struct device_record *record)
 {
 	cleanup_buffer struct buffer b = {0};
 	struct error ignored;
-	if (file_read_fd(fd, "lock", RECORD_BYTES_MAX, &b, &ignored) < 0 || b.size < 2)
+	if (lseek(fd, 0, SEEK_SET) < 0 ||
+		file_read_fd(fd, "lock", RECORD_BYTES_MAX, &b, &ignored) < 0 || !b.size)
 		return false;
-	b.data[--b.size] = '\0';
+	char *end = strrchr(b.data, '\n');
+	if (!end)
+		return false;
+	*end = '\0';
 	const char *last = strrchr(b.data, '\n');
 	last = last ? last + 1 : b.data;
 	return device_record_read(a, last, strlen(last), record);
@@ -82,7 +87,7 @@ static int probe_key(const struct device_locks *l, const struct device_key *key,
 	struct device_record found;
 	// A line of siblings who shared it says nothing of this device.
 	bool left = alone && key->exclusive;
-	if ((rc == 1 || left) && read_record(fd, a, &found)) {
+	if ((rc == 1 || left) && device_read_lock(fd, a, &found)) {
 		*record = found;
 		*stale = *stale || left;
 	}
@@ -139,6 +144,18 @@ int device_take(const struct device_locks *l, const struct device *d,
 		}
 		return error_context(err, "%s", d->cdi->name);
 	}
+	return 0;
+}
+
+int device_note(const struct device *d, const struct device_record *record, const int *fds,
+	struct error *err)
+{
+	cleanup_buffer struct buffer line = {0};
+	device_record_write(record, false, &line);
+	for (size_t i = 0; i < d->key_count; i++)
+		if (d->keys[i].exclusive &&
+			write_all(fds[i], line.data, line.size, d->keys[i].name, err) < 0)
+			return -1;
 	return 0;
 }
 

@@ -43,20 +43,20 @@ static void close_folder(DIR **d)
 }
 #define cleanup_folder __attribute__((cleanup(close_folder)))
 
-static DIR *open_folder(int dirfd, const char *name)
+static DIR *open_folder(int folder, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	if (!d && fd >= 0)
 		close(fd);
 	return d;
 }
 
-// statx(2) does not ask a file server that may be gone. Index of the node, -1.
-static int node_at(const struct scan *s, int dirfd, const char *name)
+// Index of the node, or -1. AT_STATX_DONT_SYNC does not ask a file server that may be gone.
+static int node_at(const struct scan *s, int folder, const char *name)
 {
 	struct statx st;
-	if (statx(dirfd, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
+	if (statx(folder, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &st) < 0)
 		return -1;
 	char type = S_ISCHR(st.stx_mode) ? 'c' : S_ISBLK(st.stx_mode) ? 'b' : 0;
 	for (size_t i = 0; type && i < s->node_count; i++)
@@ -70,8 +70,12 @@ static int scan_fds(const struct scan *s, int process, const char *path)
 {
 	cleanup_folder DIR *d = open_folder(process, path);
 	for (struct dirent *e; d && (e = readdir(d));) {
-		int node = e->d_name[0] == '.' ? -1 : node_at(s, dirfd(d), e->d_name);
-		if (node >= 0)
+		if (e->d_name[0] == '.')
+			continue;
+		errno = 0;
+		int node = node_at(s, dirfd(d), e->d_name);
+		// Where we may not look at one descriptor we may not look at the others.
+		if (node >= 0 || errno == EACCES)
 			return node;
 	}
 	return -1;
@@ -86,8 +90,10 @@ static int scan_threads(const struct scan *s, int process, pid_t pid)
 	for (struct dirent *e; d && node < 0 && (e = readdir(d));) {
 		char path[64];
 		uint64_t tid;
-		if (!parse_u64(e->d_name, &tid) || (pid_t)tid == pid ||
-			syscall(SYS_kcmp, pid, (pid_t)tid, KCMP_FILES, 0, 0) == 0)
+		if (!parse_u64(e->d_name, &tid) || (pid_t)tid == pid)
+			continue;
+		long differs = syscall(SYS_kcmp, pid, (pid_t)tid, KCMP_FILES, 0, 0);
+		if (differs == 0 || (differs < 0 && errno == EPERM))
 			continue;
 		snprintf(path, sizeof(path), "task/%d/fd", (int)tid);
 		node = scan_fds(s, process, path);

@@ -11,18 +11,22 @@
 
 enum { NVML_TIMEOUT_MS = 15000, SHOWN = 3 };
 
-int device_openers(const struct device *d, struct arena *a, struct opener **openers, size_t *count,
-	struct error *err)
+int device_openers(const struct device *const *devices, size_t device_count, struct arena *a,
+	struct opener **openers, size_t *count, struct error *err)
 {
-	struct openers_node *nodes = arena_array(a, struct openers_node, d->key_count);
-	size_t node_count = 0;
+	size_t room = 0, node_count = 0;
+	for (size_t i = 0; i < device_count; i++)
+		room += devices[i]->key_count;
+	struct openers_node *nodes = arena_array(a, struct openers_node, room);
 	*openers = arena_array(a, struct opener, OPENERS_MAX);
-	for (size_t i = 0; i < d->key_count; i++) {
-		const struct device_key *key = &d->keys[i];
-		// Siblings may have open what is shared.
-		if (key->host_path && key->exclusive && !key->missing)
-			nodes[node_count++] = (struct openers_node){key->type, (unsigned)key->major,
-				(unsigned)key->minor, key->host_path};
+	for (size_t i = 0; i < device_count; i++) {
+		for (size_t k = 0; k < devices[i]->key_count; k++) {
+			const struct device_key *key = &devices[i]->keys[k];
+			// Siblings may have open what is shared.
+			if (key->host_path && key->exclusive && !key->missing)
+				nodes[node_count++] = (struct openers_node){key->type,
+					(unsigned)key->major, (unsigned)key->minor, key->host_path};
+		}
 	}
 	return openers_find(nodes, node_count, *openers, count, err);
 }
@@ -41,7 +45,7 @@ static int prove_closed(const struct device *d, const struct opener *known, size
 	struct opener *openers;
 	size_t count, unknown = 0;
 	cleanup_buffer struct buffer text = {0};
-	if (device_openers(d, a, &openers, &count, err) < 0)
+	if (device_openers(&d, 1, a, &openers, &count, err) < 0)
 		return -1;
 	for (size_t i = 0; i < count; i++) {
 		const struct opener *o = &openers[i];

@@ -13,34 +13,13 @@ static int prove_until(const struct device_lease *l, size_t i, int64_t until, st
 {
 	for (int pause = FIRST_PAUSE_MS;;
 		pause = pause * 2 < LAST_PAUSE_MS ? pause * 2 : LAST_PAUSE_MS) {
-		int rc = device_prove(
-			l->all, l->items[i], l->known[i], l->known_counts[i], a, reason, err);
+		int rc =
+			device_prove(l->all, l->items[i], l->known, l->known_count, a, reason, err);
 		int64_t left = until - now_ms();
 		if (rc != 0 || left <= 0)
 			return rc;
 		poll(NULL, 0, left < pause ? (int)left : pause);
 	}
-}
-
-static int set_aside(const struct device_lease *l, size_t i, const char *reason, struct arena *a,
-	struct error *err)
-{
-	const struct device *d = l->items[i];
-	char since[TIME_TEXT_SIZE];
-	struct device_record record = {.device = d->cdi->name,
-		.run = l->run,
-		.reason = reason,
-		.since = format_time(wall_ms(), since),
-		.known = l->known[i],
-		.known_count = l->known_counts[i]};
-	record.nodes.items = arena_array(a, const char *, d->key_count + 1);
-	record.shared.items = arena_array(a, const char *, d->key_count + 1);
-	for (size_t k = 0; k < d->key_count; k++) {
-		struct json_strings *s = d->keys[k].exclusive ? &record.nodes : &record.shared;
-		if (d->keys[k].host_path)
-			s->items[s->count++] = d->keys[k].host_path;
-	}
-	return device_aside_add(l->all->places, d, &record, err);
 }
 
 // 1: set aside.
@@ -53,9 +32,13 @@ static int release_device(const struct device_lease *l, size_t i, int64_t until,
 	if (rc < 0)
 		return -1;
 	// Without a record the lock's file stays as it is, and the next one looks again.
-	if (rc == 0 && set_aside(l, i, reason, &a, err) < 0)
-		return -1;
-	device_mark_clean(l->items[i], l->fds + device_lease_offset(l, i));
+	if (rc == 0) {
+		struct device_record record = device_lease_record(l, i, &a);
+		record.reason = reason;
+		if (device_aside_add(l->all->places, l->items[i], &record, err) < 0)
+			return -1;
+	}
+	device_mark_clean(l->items[i], device_lease_fds(l, i));
 	if (rc == 0)
 		buffer_printf(reasons, "%s is set aside: %s\n", name, reason);
 	return rc == 0;

@@ -113,7 +113,7 @@ static int decode_minor(
 static int decode_id(struct json_decoder *d, const struct json *value, uint32_t *id, bool *given,
 	struct error *err)
 {
-	int64_t number;
+	int64_t number = 0;
 	if (decode_number(d, value, UINT32_MAX - 1, &number, given, err) < 0)
 		return -1;
 	*id = (uint32_t)number;

@@ -25,7 +25,8 @@ static void reads_all_keys(void **state)
 				   "layers: {format: directory, backing: loop, max_size: 5g,"
 				   " max_entries: 7}\n"
 				   "store: {high: 200g, low: 150g, keep_free: 512,"
-				   " keep_free_inodes: 9}\n";
+				   " keep_free_inodes: 9}\n"
+				   "devices: {cdi_folders: [/a, /b/c]}\n";
 	cleanup_config struct config c = {0};
 	struct error err = {0};
 
@@ -43,11 +44,14 @@ static void reads_all_keys(void **state)
 	assert_int_equal(c.store_limits.low_bytes, 150ULL << 30);
 	assert_int_equal(c.store_limits.keep_free_bytes, 512);
 	assert_int_equal(c.store_limits.keep_free_inodes_percent, 9);
+	assert_int_equal(c.cdi_folders.count, 2);
+	assert_string_equal(c.cdi_folders.items[0], "/a");
+	assert_string_equal(c.cdi_folders.items[1], "/b/c");
 }
 
 static void has_defaults(void **state)
 {
-	static const char *const empty[] = {"", "{}", "# nothing\n", "layers:\nstore:\n"};
+	static const char *const empty[] = {"", "{}", "# nothing\n", "layers:\nstore:\ndevices:\n"};
 
 	(void)state;
 	for (size_t i = 0; i < array_size(empty); i++) {
@@ -61,6 +65,9 @@ static void has_defaults(void **state)
 		assert_int_equal(c.layer_limits.bytes, layer_limits_default.bytes);
 		assert_int_equal(
 			c.store_limits.keep_free_bytes, store_limits_default.keep_free_bytes);
+		assert_int_equal(c.cdi_folders.count, 2);
+		assert_string_equal(c.cdi_folders.items[0], "/etc/cdi");
+		assert_string_equal(c.cdi_folders.items[1], "/var/run/cdi");
 	}
 }
 
@@ -81,6 +88,10 @@ static void refuses(void **state)
 		{"store: {low: 2g, high: 1g}\n", "store: low must not be above high"},
 		{"store: {keep_free_inodes: 100}\n", "must be a percentage from 0 to 99"},
 		{"store: {hihg: 1g}\n", "unknown key \"hihg\", did you mean \"high\"?"},
+		{"devices: {cdi_folder: []}\n", "did you mean \"cdi_folders\"?"},
+		{"devices: {cdi_folders: /etc/cdi}\n", "devices.cdi_folders: must be an array"},
+		{"devices: {cdi_folders: [/a, b]}\n",
+			"agent.yaml:1:29: devices.cdi_folders[1]: must be an absolute path"},
 		{"a: [\n", "agent.yaml:"},
 	};
 
