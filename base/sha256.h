@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SHA-256 (FIPS 180-4) by OpenSSL's libcrypto.
+// SHA-256 (FIPS 180-4), by OpenSSL's libcrypto where it is worth loading.
 #pragma once
 
 #include "base/memory.h"
@@ -17,6 +17,10 @@ void sha256_free(struct sha256 *h);
 void sha256_update(struct sha256 *h, const void *data, size_t size);
 // Ends the hash; only sha256_free() may follow.
 void sha256_final(struct sha256 *h, uint8_t digest[SHA256_SIZE]);
+
+// Load what will be needed, before a process gives up the right to open files. A process with
+// threads calls it before they start.
+void sha256_prepare(void);
 
 void sha256_of(const void *data, size_t size, uint8_t digest[SHA256_SIZE]);
 // Lower-case hexadecimal with a NUL behind.

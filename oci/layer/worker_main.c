@@ -4,6 +4,7 @@
 #include "base/loop.h"
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/sha256.h"
 #include "oci/layer/directory.h"
 #include "oci/layer/erofs.h"
 #include "oci/layer/pipeline.h"
@@ -156,6 +157,7 @@ static void prepare_libraries(void)
 	iconv_t conversion = iconv_open("ANSI_X3.4-1968", "UTF-8");
 	if (conversion != (iconv_t)-1)
 		iconv_close(conversion);
+	sha256_prepare();
 	// Arenas for each thread would cost address space and page tables; the threads hardly
 	// allocate.
 	mallopt(M_ARENA_MAX, 1);

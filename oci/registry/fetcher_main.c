@@ -3,6 +3,7 @@
 // The fetcher process: commands from the socket, work by registry_client and downloads, replies.
 #include "base/file.h"
 #include "base/message.h"
+#include "base/sha256.h"
 #include "base/text.h"
 #include "oci/registry/confine.h"
 #include "oci/registry/document.h"
@@ -203,12 +204,13 @@ static int configure(struct server *s, struct error *err)
 		&s->arena, text.data ? text.data : "", text.size, &s->settings, err);
 }
 
-// Loading curl comes before the confinement, since it opens 40 libraries.
+// Loading libraries comes before the confinement: curl opens 40 of them.
 static int start(struct server *s, struct error *err)
 {
 	if (configure(s, err) < 0 || registry_client_open(&s->client, &s->settings, err) < 0)
 		return -1;
 	downloads_init(&s->downloads, &s->client);
+	sha256_prepare();
 	return fetcher_confine(err);
 }
 

@@ -67,13 +67,11 @@ struct oci_digest store_parents_id(
 		[LAYER_EROFS] = "stoker parents 1 erofs\n",
 		[LAYER_DIRECTORY] = "stoker parents 1 directory\n",
 	};
-	uint8_t digest[SHA256_SIZE];
-	cleanup_sha256 struct sha256 *h = sha256_new();
-	sha256_update(h, kind[format], strlen(kind[format]));
+	cleanup_buffer struct buffer text = {0};
+	buffer_puts(&text, kind[format]);
 	for (size_t i = 0; i < count; i++)
-		sha256_update(h, diff_ids[i].text, OCI_DIGEST_SIZE);
-	sha256_final(h, digest);
-	return oci_digest_from_sha256(digest);
+		buffer_append(&text, diff_ids[i].text, OCI_DIGEST_SIZE);
+	return oci_digest_of(text.data, text.size);
 }
 
 void store_layers_release(struct store_layers *layers)

@@ -18,11 +18,11 @@ find_static_first(LIB_CAP cap)
 find_static_first(LIB_ZSTD zstd)
 find_library(LIB_YAJL NAMES libyajl_s.a yajl REQUIRED)
 find_library(LIB_ISAL NAMES libisal.a isal REQUIRED)
-find_library(LIB_CRYPTO NAMES crypto REQUIRED)
+find_path(OPENSSL_HEADERS openssl/evp.h REQUIRED) # loaded at first use: base/sha256.c
 find_path(CURL_HEADERS curl/curl.h REQUIRED) # loaded at first use: base/curl.h
 
 set(STOKER_EXTERNAL ${LIB_ARCHIVE} ${LIB_YAML} ${LIB_YAJL} ${LIB_SECCOMP} ${LIB_CAP} ${LIB_ISAL}
-	${LIB_ZSTD} ${LIB_CRYPTO} Threads::Threads ${CMAKE_DL_LIBS})
+	${LIB_ZSTD} Threads::Threads ${CMAKE_DL_LIBS})
 set(STOKER_LIBRARIES "" CACHE INTERNAL "our libraries, lowest layer first")
 
 # stoker_library(oci/image): every .c file of the folder becomes the static library oci_image.
