@@ -5,10 +5,10 @@
 #include "agent/job/signal_name.h"
 #include "agent/supervise/protocol.h"
 #include "agent/supervise/supervisor_internal.h"
+#include "agent/supervise/trim.h"
 #include "base/file.h"
 #include "base/message.h"
 
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -240,7 +240,7 @@ static int supervise(struct supervisor *s, int *status, struct error *err)
 	if (start(s, err) < 0 || watch(s, err) < 0)
 		return -1;
 	announce_start(s);
-	malloc_trim(0); // what the start needed
+	supervisor_trim();
 	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, status, err) < 0)
 		return -1;
 	s->ending.container = NULL;

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/supervise/trim.h"
+
+#include "base/file.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { MAPS_BYTES_MAX = 256 * 1024 };
+
+// Machine code is never written to, so what is dropped comes back, from the page cache, when it is
+// run again. Other mappings may hold pages of our own.
+static void drop_code(const char *line)
+{
+	unsigned long start, end;
+	char mode[5];
+	if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && strcmp(mode, "r-xp") == 0)
+		madvise((void *)start, end - start, MADV_DONTNEED); // refused for the vdso
+}
+
+void supervisor_trim(void)
+{
+	struct error ignored;
+	{
+		cleanup_buffer struct buffer maps = {0};
+		if (file_read(AT_FDCWD, "/proc/self/maps", MAPS_BYTES_MAX, &maps, &ignored) == 0)
+			for (const char *p = maps.data; p && *p; p = strchr(p, '\n')) {
+				p += *p == '\n';
+				if (!*p)
+					break;
+				drop_code(p);
+			}
+	}
+	malloc_trim(0);
+}
