@@ -134,7 +134,7 @@ int command_devices(struct command *c, int argc, char **argv, struct error *err)
 	if (config_load(&c->config, &c->overrides, err) < 0)
 		return -1;
 	cleanup_buffer struct buffer warnings = {0};
-	const struct json_strings *folders = &c->config.cdi_folders;
+	const struct json_strings *folders = &c->config.policy.cdi_folders;
 	cleanup_cdi struct cdi *cdi = cdi_load(folders->items, folders->count, &warnings, err);
 	if (!cdi)
 		return -1;

@@ -115,8 +115,9 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 	};
 	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
 		return end_early(run, phase, canceled, q->image != NULL, err);
-	const struct supervise_settings settings = {
-		.grace_ms = c->config.stop_grace_ms, .log_bytes = c->config.job_log};
+	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
+		.log_bytes = c->config.policy.log,
+		.policy = c->config.policy};
 	const struct attach attach = {
 		.job = &job, .settings = &settings, .echo_fd = STDOUT_FILENO, .detach = q->detach};
 	struct attach_result result;
@@ -149,7 +150,7 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 		job_secrets_read(s, err) < 0)
 		return -1;
 	if (!s->resources.disk)
-		s->resources.disk = c->config.job_disk;
+		s->resources.disk = c->config.policy.disk;
 	run_sweep(c->store);
 	rootfs_sweep(c->store);
 	prune(c);

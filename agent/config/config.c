@@ -10,23 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { CONFIG_BYTES_MAX = 1024 * 1024, GRACE_SECONDS_MAX = 86400, CDI_FOLDERS_MAX = 16 };
+enum { CONFIG_BYTES_MAX = 1024 * 1024, GRACE_SECONDS_MAX = 86400 };
 
 static const char default_path[] = "/etc/stoker/agent.yaml";
-
-static int decode_size(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	uint64_t *bytes = target;
-	if (value->type == JSON_INTEGER && value->integer >= 0) {
-		*bytes = (uint64_t)value->integer;
-		return 0;
-	}
-	if (value->type == JSON_STRING && parse_size(value->string, bytes))
-		return 0;
-	return json_decode_fail(d, value, err, ERROR_INVALID,
-		"must be a size: a number of bytes, or digits with k, m, g or t behind");
-}
 
 static int decode_format(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
@@ -79,7 +65,7 @@ static int decode_layers(
 	static const struct json_field fields[] = {
 		{"format", decode_format, offsetof(struct config, layer_format), 0},
 		{"backing", decode_backing, offsetof(struct config, layer_backing), 0},
-		{"max_size", decode_size, offsetof(struct config, layer_limits.bytes), 0},
+		{"max_size", policy_decode_size, offsetof(struct config, layer_limits.bytes), 0},
 		{"max_entries", json_decode_uint64, offsetof(struct config, layer_limits.entries),
 			0},
 		{0},
@@ -91,10 +77,10 @@ static int decode_store(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	static const struct json_field fields[] = {
-		{"high", decode_size, offsetof(struct config, store_limits.high_bytes), 0},
-		{"low", decode_size, offsetof(struct config, store_limits.low_bytes), 0},
-		{"keep_free", decode_size, offsetof(struct config, store_limits.keep_free_bytes),
-			0},
+		{"high", policy_decode_size, offsetof(struct config, store_limits.high_bytes), 0},
+		{"low", policy_decode_size, offsetof(struct config, store_limits.low_bytes), 0},
+		{"keep_free", policy_decode_size,
+			offsetof(struct config, store_limits.keep_free_bytes), 0},
 		{"keep_free_inodes", decode_percent,
 			offsetof(struct config, store_limits.keep_free_inodes_percent), 0},
 		{0},
@@ -128,46 +114,12 @@ static int decode_age(
 	return 0;
 }
 
-static int decode_job_defaults(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	static const struct json_field fields[] = {
-		{"disk", decode_size, offsetof(struct config, job_disk), JSON_NULLABLE},
-		{"log", decode_size, offsetof(struct config, job_log), JSON_NULLABLE},
-		{0},
-	};
-	return json_decode_object(d, value, fields, true, target, err);
-}
-
 static int decode_runs(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	static const struct json_field fields[] = {
 		{"keep", json_decode_uint64, offsetof(struct config, runs.keep), JSON_NULLABLE},
 		{"keep_for", decode_age, offsetof(struct config, runs.keep_for_ms), JSON_NULLABLE},
-		{0},
-	};
-	return json_decode_object(d, value, fields, true, target, err);
-}
-
-static int decode_folders(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	struct json_strings *folders = target;
-	void *items;
-	size_t count;
-	if (json_decode_array(d, value, decode_folder, sizeof(const char *), CDI_FOLDERS_MAX,
-		    &items, &count, err) < 0)
-		return -1;
-	*folders = (struct json_strings){.items = items, .count = count};
-	return 0;
-}
-
-static int decode_devices(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	static const struct json_field fields[] = {
-		{"cdi_folders", decode_folders, offsetof(struct config, cdi_folders), 0},
 		{0},
 	};
 	return json_decode_object(d, value, fields, true, target, err);
@@ -182,16 +134,17 @@ static const struct json_field config_fields[] = {
 	{"layers", decode_layers, 0, JSON_NULLABLE},
 	{"store", decode_store, 0, JSON_NULLABLE},
 	{"stop_grace_seconds", decode_grace, offsetof(struct config, stop_grace_ms), JSON_NULLABLE},
-	{"job_defaults", decode_job_defaults, 0, JSON_NULLABLE},
+	{"sandbox", policy_decode_sandbox, offsetof(struct config, policy), JSON_NULLABLE},
+	{"job_defaults", policy_decode_job_defaults, offsetof(struct config, policy),
+		JSON_NULLABLE},
 	{"runs", decode_runs, 0, JSON_NULLABLE},
-	{"devices", decode_devices, 0, JSON_NULLABLE},
+	{"devices", policy_decode_devices, offsetof(struct config, policy), JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };
 
 static void set_defaults(struct config *c)
 {
-	static const char *cdi_folders[] = {"/etc/cdi", "/var/run/cdi"};
 	*c = (struct config){
 		.arena = c->arena,
 		.layer_backing = "auto",
@@ -199,7 +152,7 @@ static void set_defaults(struct config *c)
 		.store_limits = store_limits_default,
 		.registries = registry_config_default,
 		.stop_grace_ms = 30 * 1000,
-		.cdi_folders = {.items = cdi_folders, .count = array_size(cdi_folders)},
+		.policy = job_policy_default,
 	};
 }
 

@@ -19,7 +19,19 @@
 //     cdi_folders: [/etc/cdi, /var/run/cdi]  # of two that name a device, the later one counts
 //   registries: …                   # oci/registry/config.h
 //   stop_grace_seconds: 30          # between asking a job to end and killing it
-//   job_defaults:
+//   sandbox:
+//     runtime: runc                 # another OCI runtime; our own if not given
+//     first_user_id: 1000000000     # each job has 65,536 ids from here on …
+//     user_id_ranges: 1000          # … as many jobs at once
+//     require_user_ids: false       # no job where the kernel cannot map ids
+//     allow_host_network: false     # may jobs ask for the node's own network?
+//     cgroup: /stoker
+//     agent_memory: 64m             # kept for the supervisors
+//   job_defaults:                   # of jobs that do not say
+//     network: private
+//     cpus: 2.5                     # no limit if not given
+//     memory: 16g                   # what the node has without a reserve, if not given
+//     pids: 4096
 //     disk: 100g                    # of all that a job writes; no limit if not given
 //     log: 10g                      # of what it prints; no limit if not given
 //   runs:
@@ -31,6 +43,7 @@
 // others.
 #pragma once
 
+#include "agent/config/policy.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/json_decode.h"
@@ -54,13 +67,11 @@ struct config {
 	struct store_limits store_limits;
 	struct registry_config registries;
 	uint64_t stop_grace_ms;
-	uint64_t job_disk; // resources.disk of jobs that name none; 0: no limit
-	uint64_t job_log;  // bytes of a job's log; 0: no limit
 	struct config_runs {
 		uint64_t keep;	      // finished runs, the newest; 0: all
 		uint64_t keep_for_ms; // 0: for ever
 	} runs;
-	struct json_strings cdi_folders; // oci/runtime/cdi.h
+	struct job_policy policy;
 };
 
 // Read and check. A file named by option or environment must exist; the default one may be missing.

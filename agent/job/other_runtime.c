@@ -135,11 +135,11 @@ static void set_mounts(struct bundle *b)
 
 static int describe(struct bundle *b, struct sandbox *s, struct error *err)
 {
-	const char *run_dir = s->job->store->run_dir;
+	const char *run_dir = s->job.store->run_dir;
 	*b = (struct bundle){.s = s, .spec = s->spec, .run_dir = run_dir};
 	b->folder = arena_printf(&b->arena, "%s/bundle", run_dir);
 	b->state = arena_printf(&b->arena, "%s/runtime", run_dir);
-	b->pid_file = arena_printf(&b->arena, "%s/%s.pid", b->state, s->job->run->id);
+	b->pid_file = arena_printf(&b->arena, "%s/%s.pid", b->state, s->job.run->id);
 	b->spec.root_path = "rootfs";
 	set_program(b);
 	set_mounts(b);
@@ -261,7 +261,7 @@ create_inside(const struct bundle *b, const char *program, const int stdio[3], i
 	struct error err = {0}, ignored;
 	const char *const words[] = {"--log",
 		arena_printf((struct arena *)&b->arena, "%s.log", b->pid_file), "create",
-		"--bundle", b->folder, "--pid-file", b->pid_file, b->s->job->run->id, NULL};
+		"--bundle", b->folder, "--pid-file", b->pid_file, b->s->job.run->id, NULL};
 	struct process p = {.pidfd = -1};
 	int status = 0;
 	if (enter_view(b, &err) == 0 && call(b, program, words, stdio, &p, &err) == 0 &&
@@ -344,7 +344,7 @@ static int simple(
 	cleanup_arena struct arena a = {0};
 	cleanup_buffer struct buffer output = {0};
 	const char *argv[8] = {
-		program, "--root", arena_printf(&a, "%s/runtime", s->job->store->run_dir)};
+		program, "--root", arena_printf(&a, "%s/runtime", s->job.store->run_dir)};
 	size_t n = 3;
 	while (*words)
 		argv[n++] = *words++;
@@ -353,16 +353,16 @@ static int simple(
 
 int other_runtime_start(struct sandbox *s, const char *program, struct error *err)
 {
-	return simple(s, program, (const char *const[]){"start", s->job->run->id, NULL}, err);
+	return simple(s, program, (const char *const[]){"start", s->job.run->id, NULL}, err);
 }
 
 int other_runtime_delete(struct sandbox *s, const char *program, struct error *err)
 {
 	cleanup_free char *pid_file =
-		xasprintf("%s/runtime/%s.pid", s->job->store->run_dir, s->job->run->id);
+		xasprintf("%s/runtime/%s.pid", s->job.store->run_dir, s->job.run->id);
 	cleanup_free char *log = xasprintf("%s.log", pid_file);
 	int rc = simple(
-		s, program, (const char *const[]){"delete", "--force", s->job->run->id, NULL}, err);
+		s, program, (const char *const[]){"delete", "--force", s->job.run->id, NULL}, err);
 	unlink(pid_file);
 	unlink(log);
 	return rc;

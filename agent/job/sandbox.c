@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/sandbox.h"
 
+#include "agent/job/other_runtime.h"
 #include "agent/job/ownership.h"
 #include "agent/job/variables.h"
 #include "base/file.h"
@@ -17,14 +18,10 @@ enum {
 	OWN_MOUNTS = 5, // code, outputs, logs, /dev/shm, secrets
 	SHM_DEFAULT = 64 * 1024 * 1024,
 	DESTROY_MS = 10 * 1000,
-};
-
-const struct sandbox_limits sandbox_limits_default = {
-	.first_id = 1000000000, // above what systemd and useradd(8) give out
-	.id_ranges = 1000,
-	.cgroup_root = "/stoker",
-	.pids = 4096,
-	.network = SANDBOX_NETWORK_PRIVATE,
+	DEVICE_MS = 10 * 1000,
+	NODE_RESERVE = 512 * 1024 * 1024,
+	CPU_PERIOD = 100 * 1000, // microseconds
+	CPU_SHARES = 1024,	 // of one CPU
 };
 
 static struct json_strings words(struct arena *a, const char *const *items)
@@ -231,9 +228,9 @@ static int mount_own_root(void *data, struct error *err)
 {
 	struct sandbox *s = data;
 	const struct rootfs_overlay overlay = {
-		.scratch_fd = s->job->run->fd, .userxattr = true, .userns_fd = -1, .foreign = true};
-	cleanup_fd int root = rootfs_overlay_mount(s->job->store, s->layers, &overlay, err);
-	if (root < 0 || (!s->single_id && set_user(s, s->job, root, err) < 0))
+		.scratch_fd = s->job.run->fd, .userxattr = true, .userns_fd = -1, .foreign = true};
+	cleanup_fd int root = rootfs_overlay_mount(s->job.store, s->layers, &overlay, err);
+	if (root < 0 || (!s->single_id && set_user(s, &s->job, root, err) < 0))
 		return -1;
 	return steal_fd(&root);
 }
@@ -298,8 +295,8 @@ static int open_root(struct sandbox *s, const struct job *job, struct error *err
 		open_own_ids(s, job);
 		return 0;
 	}
-	if (user_namespace_lease(job->store->run_fd, s->limits->first_id, CONTAINER_IDS,
-		    s->limits->id_ranges, &s->first_id, &s->ids_fd, err) < 0)
+	if (user_namespace_lease(job->store->run_fd, s->policy->first_user_id, CONTAINER_IDS,
+		    (unsigned)s->policy->user_id_ranges, &s->first_id, &s->ids_fd, err) < 0)
 		return -1;
 	container_default_spec(&s->arena, &s->spec, s->first_id);
 	s->userns_fd = user_namespace_new(&s->spec.uid_mappings, &s->spec.gid_mappings, err);
@@ -307,7 +304,7 @@ static int open_root(struct sandbox *s, const struct job *job, struct error *err
 		return -1;
 	if (mount_root(s, job, err) == 0)
 		return 0;
-	if (err->sys != EINVAL || s->limits->require_ids)
+	if (err->sys != EINVAL || s->policy->require_user_ids)
 		return -1;
 	buffer_printf(&s->warnings, "the job has no user ids of its own: %s\n", err->text);
 	error_clear(err);
@@ -321,15 +318,43 @@ static int open_root(struct sandbox *s, const struct job *job, struct error *err
 
 // ---- control group and network
 
-static int open_group(struct sandbox *s, const struct job *job, struct error *err)
+// What the node has without a reserve: a job that takes all memory is killed itself, and not what
+// else the node runs.
+static uint64_t node_memory(void)
+{
+	uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t reserve = total / 20 > NODE_RESERVE ? total / 20 : NODE_RESERVE;
+	return total > 2 * reserve ? total - reserve : total / 2;
+}
+
+static void set_limits(struct sandbox *s, const struct job_resources *wanted)
+{
+	const struct job_policy *p = s->policy;
+	struct runtime_resources *r = &s->spec.resources;
+	double cpus = wanted->cpus > 0 ? wanted->cpus : p->cpus;
+	uint64_t memory = wanted->memory ? wanted->memory : p->memory ? p->memory : node_memory();
+	if (cpus > 0) {
+		r->cpu_period = CPU_PERIOD;
+		r->cpu_quota = (int64_t)(cpus * CPU_PERIOD);
+		// And its part where more is asked for than the node has.
+		double shares = cpus * CPU_SHARES;
+		r->cpu_shares = shares < 2 ? 2 : shares > 262144 ? 262144 : (uint64_t)shares;
+	}
+	r->memory_limit = (int64_t)memory;
+	r->memory_swap = (int64_t)(memory + wanted->memory_swap);
+	r->pids_limit = (int64_t)(wanted->pids ? wanted->pids : p->pids);
+}
+
+static int open_group(struct sandbox *s, struct error *err)
 {
 	cleanup_free char *own = geteuid() == 0 ? NULL : own_group();
 	cleanup_free char *path =
-		xasprintf("%s/jobs/%s", own ? own : s->limits->cgroup_root, job->run->id);
-	struct runtime_resources *r = &s->spec.resources;
-	r->pids_limit = (int64_t)s->limits->pids;
+		xasprintf("%s/jobs/%s", own ? own : s->policy->cgroup, s->job.run->id);
+	set_limits(s, &s->job.spec->resources);
 	s->spec.cgroups_path = arena_strdup(&s->arena, path);
-	s->cgroup = cgroup_create(path, r, &s->warnings, err);
+	if (s->policy->runtime) // it makes the group
+		return 0;
+	s->cgroup = cgroup_create(path, &s->spec.resources, &s->warnings, err);
 	if (!s->cgroup && geteuid() != 0) {
 		buffer_printf(&s->warnings, "no limits are kept for the job: %s\n", err->text);
 		error_clear(err);
@@ -339,17 +364,65 @@ static int open_group(struct sandbox *s, const struct job *job, struct error *er
 	return s->cgroup ? 0 : -1;
 }
 
-static int choose_network(struct sandbox *s, enum sandbox_network network, struct error *err)
+static int choose_network(struct sandbox *s, struct error *err)
 {
-	s->private_network = network == SANDBOX_NETWORK_PRIVATE;
-	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != SANDBOX_NETWORK_HOST;
+	enum job_network network = s->job.spec->network;
+	bool asked = network != JOB_NETWORK_DEFAULT;
+	if (!asked)
+		network = s->policy->network;
+	if (asked && network == JOB_NETWORK_HOST && !s->policy->allow_host_network)
+		return error_set(err, ERROR_DENIED,
+			"network: host is not allowed on this node (agent.yaml: "
+			"sandbox.allow_host_network)");
+	s->private_network = network == JOB_NETWORK_PRIVATE;
+	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != JOB_NETWORK_HOST;
 	if (!s->private_network)
 		return 0;
-	if (geteuid() == 0 || access("/dev/net/tun", R_OK | W_OK) == 0)
+	if (asked || geteuid() == 0 || access("/dev/net/tun", R_OK | W_OK) == 0)
 		return network_plan(&s->network_plan, err);
 	s->private_network = false;
 	buffer_printf(&s->warnings, "the job has no network: /dev/net/tun is not yours to open\n");
 	return 0;
+}
+
+// ---- devices
+
+static int open_devices(struct sandbox *s, struct error *err)
+{
+	const struct job_resources *r = &s->job.spec->resources;
+	const struct json_strings *folders = &s->policy->cdi_folders;
+	const struct device_request request = {
+		.gpus = (unsigned)r->gpus,
+		.named = r->devices.items,
+		.named_count = r->devices.count,
+		.run = s->job.run->id,
+		.cancel_fd = -1,
+	};
+	if (!r->gpus && !r->devices.count)
+		return 0;
+	s->cdi = cdi_load(folders->items, folders->count, &s->warnings, err);
+	if (!s->cdi)
+		return -1;
+	s->places = (struct device_places){
+		.run_dir = s->job.store->run_dir, .state_dir = s->job.store->state_dir};
+	s->devices = devices_new(s->cdi, &s->places);
+	s->lease = device_acquire(s->devices, &request, err);
+	if (!s->lease)
+		return -1;
+	size_t count;
+	const struct cdi_device *const *chosen = device_lease_devices(s->lease, &count);
+	return cdi_apply(chosen, count, &s->arena, &s->spec, err);
+}
+
+static void close_devices(struct sandbox *s, struct buffer *notes)
+{
+	cleanup_buffer struct buffer unheard = {0};
+	struct error err;
+	if (s->lease && device_release(s->lease, DEVICE_MS, notes ? notes : &unheard, &err) < 0 &&
+		notes)
+		buffer_printf(notes, "%s\n", err.text);
+	devices_free(s->devices);
+	cdi_free(s->cdi);
 }
 
 static int open_namespace(pid_t pid, const char *name, struct error *err)
@@ -387,34 +460,35 @@ static int describe(struct sandbox *s, const struct job *job, struct error *err)
 	name[sizeof(name) - 1] = '\0';
 	s->spec.hostname = arena_strdup(&s->arena, name);
 	s->spec.root_path = "rootfs";
-	if (choose_network(s, s->network_wanted, err) < 0 || set_program(s, job, err) < 0)
+	if (choose_network(s, err) < 0 || set_program(s, job, err) < 0)
 		return -1;
 	if (s->root_fd >= 0 && set_user(s, job, s->root_fd, err) < 0)
 		return -1;
 	add_mounts(s, job);
-	return add_files(s, err);
-}
-
-static int open_all(struct sandbox *s, const struct job *job, struct error *err)
-{
-	s->layers = rootfs_layers_acquire(job->store, job->layers, err);
-	if (!s->layers || open_root(s, job, err) < 0 || describe(s, job, err) < 0)
+	if (add_files(s, err) < 0)
 		return -1;
-	return open_group(s, job, err);
+	return open_devices(s, err);
 }
 
-int sandbox_open(struct sandbox *s, const struct job *job, const struct sandbox_limits *limits,
+static int open_all(struct sandbox *s, struct error *err)
+{
+	s->layers = rootfs_layers_acquire(s->job.store, s->job.layers, err);
+	if (!s->layers || open_root(s, &s->job, err) < 0 || describe(s, &s->job, err) < 0)
+		return -1;
+	return open_group(s, err);
+}
+
+int sandbox_open(struct sandbox *s, const struct job *job, const struct job_policy *policy,
 	struct error *err)
 {
 	*s = (struct sandbox){
-		.limits = limits,
-		.job = job,
+		.policy = policy,
+		.job = *job,
 		.root_fd = -1,
 		.ids_fd = -1,
 		.userns_fd = -1,
 		.netns_fd = -1,
 		.network_userns_fd = -1,
-		.network_wanted = limits->network,
 	};
 	s->options = (struct container_options){
 		.spec = &s->spec,
@@ -426,20 +500,41 @@ int sandbox_open(struct sandbox *s, const struct job *job, const struct sandbox_
 		.data = s,
 		.warnings = &s->warnings,
 	};
-	if (open_all(s, job, err) == 0)
+	if (open_all(s, err) == 0)
 		return 0;
 	struct error ignored;
-	sandbox_close(s, &ignored);
+	sandbox_close(s, NULL, &ignored);
 	return -1;
+}
+
+static int create(struct sandbox *s, const int stdio[3], struct container *c, struct error *err)
+{
+	const char *runtime = s->policy->runtime;
+	if (!runtime) {
+		s->options.rootfs_fd = s->root_fd;
+		memcpy(s->options.stdio, stdio, sizeof(s->options.stdio));
+		return container_create(&s->options, c, err);
+	}
+	if (s->root_fd < 0)
+		return error_set(err, ERROR_INVALID,
+			"sandbox.runtime %s: an ordinary user's jobs run in Stoker's own", runtime);
+	if (other_runtime_create(s, runtime, stdio, c, err) < 0)
+		return -1;
+	s->other = true;
+	s->cgroup = cgroup_open(s->spec.cgroups_path, err);
+	if (!s->cgroup) {
+		// It may have its own idea of groups; then there is nothing to measure.
+		buffer_printf(&s->warnings, "%s: %s\n", runtime, err->text);
+		error_clear(err);
+	}
+	return prepare(s, c->init.pid, err);
 }
 
 int sandbox_start(
 	struct sandbox *s, int stdin_fd, int output_fd, struct container *c, struct error *err)
 {
-	s->options.rootfs_fd = s->root_fd;
-	s->options.stdio[0] = stdin_fd;
-	s->options.stdio[1] = s->options.stdio[2] = output_fd;
-	if (container_create(&s->options, c, err) < 0)
+	const int stdio[3] = {stdin_fd, output_fd, output_fd};
+	if (create(s, stdio, c, err) < 0)
 		return -1;
 	// Placed, so our hold on it can go; the container's end then is its end.
 	close_fdp(&s->root_fd);
@@ -448,22 +543,31 @@ int sandbox_start(
 		container_release(c);
 		return -1;
 	}
-	return container_start(c, err);
+	return s->other ? other_runtime_start(s, s->policy->runtime, err) : container_start(c, err);
 }
 
-int sandbox_close(struct sandbox *s, struct error *err)
+bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats)
+{
+	struct error ignored;
+	return s->cgroup && cgroup_stats(s->cgroup, stats, &ignored) == 0;
+}
+
+int sandbox_close(struct sandbox *s, struct buffer *notes, struct error *err)
 {
 	int rc = 0;
+	struct error second;
 	network_release(&s->network);
-	if (s->cgroup && cgroup_destroy(s->cgroup, DESTROY_MS, err) < 0)
+	if (s->other && other_runtime_delete(s, s->policy->runtime, err) < 0)
+		rc = -1;
+	if (s->cgroup && cgroup_destroy(s->cgroup, DESTROY_MS, rc < 0 ? &second : err) < 0)
 		rc = -1;
 	cgroup_free(s->cgroup);
+	close_devices(s, notes);
 	close_fdp(&s->netns_fd);
 	close_fdp(&s->network_userns_fd);
 	close_fdp(&s->root_fd);
 	close_fdp(&s->userns_fd);
-	struct error second;
-	if (ownership_take_back(s->job->run->fd, rc < 0 ? &second : err) < 0)
+	if (ownership_take_back(s->job.run->fd, rc < 0 ? &second : err) < 0)
 		rc = -1;
 	rootfs_layers_release(s->layers);
 	close_fdp(&s->ids_fd);

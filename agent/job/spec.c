@@ -296,7 +296,7 @@ static const struct json_field fields[] = {
 	{"shm_size", job_decode_size, offsetof(struct job_spec, shm_size), JSON_NULLABLE},
 	{"max_run_duration_seconds", job_decode_seconds, offsetof(struct job_spec, max_seconds),
 		JSON_NULLABLE},
-	{"network", job_decode_network, offsetof(struct job_spec, network), JSON_NULLABLE},
+	{"network", policy_decode_network, offsetof(struct job_spec, network), JSON_NULLABLE},
 	{"resources", job_decode_resources, offsetof(struct job_spec, resources), JSON_NULLABLE},
 	{"secrets", job_decode_secrets, 0, JSON_NULLABLE},
 	{"conda_dependencies_file", decode_later},

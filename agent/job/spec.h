@@ -4,6 +4,7 @@
 // from the command line. Keys and their meaning: docs/job.md.
 #pragma once
 
+#include "agent/config/policy.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/json_decode.h"
@@ -23,8 +24,6 @@ enum {
 	JOB_SECRETS_MAX = 100,
 	JOB_SECRET_MIN = 4,		   // bytes; shorter ones could not be kept out of the log
 	JOB_SECRETS_BYTES_MAX = 32 * 1024, // of all together
-	JOB_CPUS_MAX = 65536,
-	JOB_PIDS_MAX = 1 << 22,
 	JOB_SECONDS_MAX = 1000000000,
 };
 
@@ -49,10 +48,6 @@ struct job_resources {
 	uint64_t pids, gpus;
 	struct json_strings devices; // names of CDI: "vendor.com/class=name"
 };
-
-enum job_network { JOB_NETWORK_DEFAULT, JOB_NETWORK_PRIVATE, JOB_NETWORK_NONE, JOB_NETWORK_HOST };
-// "private", "none", "host"; -1 on anything else.
-int job_network_parse(const char *name);
 
 // A value that is kept in memory only: it comes from a file or from the environment of `stoker
 // run`, and reaches the script as the file /stoker/secrets/NAME and, if wanted, as a variable.
@@ -100,8 +95,6 @@ int job_spec_load(struct job_spec *s, const char *path, struct error *err);
 void job_spec_release(struct job_spec *s);
 // Fill in the values of the secrets. ERROR_NOT_FOUND and others name the secret, never its value.
 int job_secrets_read(struct job_spec *s, struct error *err);
-// "2.5" over 0 and JOB_CPUS_MAX at most.
-bool job_cpus_parse(const char *text, double *cpus);
 // Is it of the form vendor/class=name?
 bool job_device_check(const char *name);
 

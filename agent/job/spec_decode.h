@@ -9,6 +9,5 @@ json_decode_fn job_decode_size;	     // uint64_t: bytes, over 0
 json_decode_fn job_decode_name;	     // const char *: letters, digits and '_'
 json_decode_fn job_decode_nonempty;  // const char *
 json_decode_fn job_decode_seconds;   // uint64_t, over 0
-json_decode_fn job_decode_network;   // enum job_network
 json_decode_fn job_decode_resources; // struct job_resources
 json_decode_fn job_decode_secrets;   // struct job_spec

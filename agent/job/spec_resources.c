@@ -9,29 +9,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-static const char *const networks[] = {[JOB_NETWORK_PRIVATE] = "private",
-	[JOB_NETWORK_NONE] = "none",
-	[JOB_NETWORK_HOST] = "host"};
-
-int job_network_parse(const char *name)
-{
-	for (size_t i = JOB_NETWORK_PRIVATE; i < array_size(networks); i++)
-		if (streq(name, networks[i]))
-			return (int)i;
-	return -1;
-}
-
-int job_decode_network(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	int network = value->type == JSON_STRING ? job_network_parse(value->string) : -1;
-	if (network < 0)
-		return json_decode_fail(
-			d, value, err, ERROR_INVALID, "must be private, none or host");
-	*(enum job_network *)target = (enum job_network)network;
-	return 0;
-}
-
 static int decode_count(struct json_decoder *d, const struct json *value, uint64_t most,
 	uint64_t *target, struct error *err)
 {
@@ -48,12 +25,6 @@ int job_decode_seconds(
 	return decode_count(d, value, JOB_SECONDS_MAX, target, err);
 }
 
-static int decode_pids(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	return decode_count(d, value, JOB_PIDS_MAX, target, err);
-}
-
 static int decode_gpus(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
@@ -62,35 +33,6 @@ static int decode_gpus(
 		return 0;
 	}
 	return decode_count(d, value, JOB_DEVICES_MAX, target, err);
-}
-
-static bool cpus_fit(double cpus)
-{
-	return cpus >= 0.01 && cpus <= JOB_CPUS_MAX;
-}
-
-bool job_cpus_parse(const char *text, double *cpus)
-{
-	char *end;
-	double value = strtod(text, &end);
-	if (!isdigit((unsigned char)*text) || *end || text[strspn(text, "0123456789.")] ||
-		!cpus_fit(value))
-		return false;
-	*cpus = value;
-	return true;
-}
-
-static int decode_cpus(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	double cpus = value->type == JSON_INTEGER  ? (double)value->integer
-		      : value->type == JSON_NUMBER ? value->number
-						   : -1;
-	if (!cpus_fit(cpus))
-		return json_decode_fail(d, value, err, ERROR_INVALID,
-			"must be a number from 0.01 to %d", JOB_CPUS_MAX);
-	*(double *)target = cpus;
-	return 0;
 }
 
 bool job_device_check(const char *name)
@@ -131,11 +73,11 @@ int job_decode_resources(
 {
 #define AT(member) offsetof(struct job_resources, member)
 	static const struct json_field fields[] = {
-		{"cpus", decode_cpus, AT(cpus), JSON_NULLABLE},
+		{"cpus", policy_decode_cpus, AT(cpus), JSON_NULLABLE},
 		{"memory", job_decode_size, AT(memory), JSON_NULLABLE},
 		{"memory_swap", job_decode_size, AT(memory_swap), JSON_NULLABLE},
 		{"disk", job_decode_size, AT(disk), JSON_NULLABLE},
-		{"pids", decode_pids, AT(pids), JSON_NULLABLE},
+		{"pids", policy_decode_pids, AT(pids), JSON_NULLABLE},
 		{"gpus", decode_gpus, AT(gpus), JSON_NULLABLE},
 		{"devices", decode_devices, AT(devices), JSON_NULLABLE},
 		{0},

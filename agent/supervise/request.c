@@ -123,13 +123,32 @@ static void pack_layers(struct pack *p, struct supervise_request *r)
 	}
 }
 
+static void pack_settings(struct pack *p, struct supervise_settings *s)
+{
+	struct job_policy *policy = &s->policy;
+	pack_number(p, &s->grace_ms);
+	pack_number(p, &s->log_bytes);
+	pack_text(p, &policy->runtime);
+	pack_bytes(p, &policy->first_user_id, sizeof(policy->first_user_id));
+	pack_number(p, &policy->user_id_ranges);
+	pack_bytes(p, &policy->require_user_ids, sizeof(policy->require_user_ids));
+	pack_bytes(p, &policy->allow_host_network, sizeof(policy->allow_host_network));
+	pack_text(p, &policy->cgroup);
+	pack_number(p, &policy->agent_memory);
+	pack_texts(p, &policy->cdi_folders.items, &policy->cdi_folders.count);
+	pack_bytes(p, &policy->network, sizeof(policy->network));
+	pack_bytes(p, &policy->cpus, sizeof(policy->cpus));
+	pack_number(p, &policy->memory);
+	pack_number(p, &policy->pids);
+}
+
 static void pack_request(struct pack *p, struct supervise_request *r)
 {
 	pack_text(p, &r->state_dir);
 	pack_text(p, &r->run_dir);
 	pack_bytes(p, &r->limits, sizeof(r->limits));
 	pack_bytes(p, &r->backing, sizeof(r->backing));
-	pack_bytes(p, &r->settings, sizeof(r->settings));
+	pack_settings(p, &r->settings);
 	pack_spec(p, &r->spec);
 	pack_run(p, &r->run);
 	pack_image(p, &r->image);

@@ -11,6 +11,7 @@
 struct supervise_settings {
 	uint64_t grace_ms;  // between asking a script to end and killing it
 	uint64_t log_bytes; // of its log; 0: no limit
+	struct job_policy policy;
 };
 
 struct supervise_request {

@@ -179,7 +179,7 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 	if (s->request.spec.secret_count &&
 		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
 		return -1;
-	if (sandbox_open(&s->sandbox, &job, &sandbox_limits_default, err) < 0)
+	if (sandbox_open(&s->sandbox, &job, &s->request.settings.policy, err) < 0)
 		return -1;
 	s->has_sandbox = true;
 	return 0;
@@ -307,7 +307,7 @@ static void finish(struct supervisor *s, int rc, int status, struct error *err)
 	else
 		conclude(s, status, &end);
 	container_release(&s->container);
-	if (s->has_sandbox && sandbox_close(&s->sandbox, &second) < 0 && rc == 0)
+	if (s->has_sandbox && sandbox_close(&s->sandbox, NULL, &second) < 0 && rc == 0)
 		*err = second;
 	output_close(&s->output);
 	if (run_end(s->run, end.state, &end.cause, end.exit_status, &second) < 0 && rc == 0)

@@ -44,9 +44,9 @@ static void reads_all_keys(void **state)
 	assert_int_equal(c.store_limits.low_bytes, 150ULL << 30);
 	assert_int_equal(c.store_limits.keep_free_bytes, 512);
 	assert_int_equal(c.store_limits.keep_free_inodes_percent, 9);
-	assert_int_equal(c.cdi_folders.count, 2);
-	assert_string_equal(c.cdi_folders.items[0], "/a");
-	assert_string_equal(c.cdi_folders.items[1], "/b/c");
+	assert_int_equal(c.policy.cdi_folders.count, 2);
+	assert_string_equal(c.policy.cdi_folders.items[0], "/a");
+	assert_string_equal(c.policy.cdi_folders.items[1], "/b/c");
 }
 
 static void has_defaults(void **state)
@@ -65,9 +65,9 @@ static void has_defaults(void **state)
 		assert_int_equal(c.layer_limits.bytes, layer_limits_default.bytes);
 		assert_int_equal(
 			c.store_limits.keep_free_bytes, store_limits_default.keep_free_bytes);
-		assert_int_equal(c.cdi_folders.count, 2);
-		assert_string_equal(c.cdi_folders.items[0], "/etc/cdi");
-		assert_string_equal(c.cdi_folders.items[1], "/var/run/cdi");
+		assert_int_equal(c.policy.cdi_folders.count, 2);
+		assert_string_equal(c.policy.cdi_folders.items[0], "/etc/cdi");
+		assert_string_equal(c.policy.cdi_folders.items[1], "/var/run/cdi");
 	}
 }
 
