@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -133,6 +134,28 @@ static void set_mounts(struct bundle *b)
 	b->spec.mounts = mounts;
 }
 
+// Others fail where a limit cannot be raised.
+static void set_limits(struct bundle *b)
+{
+	struct runtime_process *p = &b->spec.process;
+	struct runtime_rlimit *limits =
+		arena_array(&b->arena, struct runtime_rlimit, p->rlimit_count);
+	memcpy(limits, p->rlimits, p->rlimit_count * sizeof(*limits));
+	p->rlimits = limits;
+	for (size_t i = 0; i < p->rlimit_count; i++) {
+		struct rlimit had, wanted = {limits[i].soft, limits[i].hard};
+		enum __rlimit_resource which = (enum __rlimit_resource)limits[i].resource;
+		if (getrlimit(which, &had) < 0 || setrlimit(which, &wanted) == 0) {
+			setrlimit(which, &had);
+			continue;
+		}
+		if (limits[i].hard > had.rlim_max)
+			limits[i].hard = had.rlim_max;
+		if (limits[i].soft > limits[i].hard)
+			limits[i].soft = limits[i].hard;
+	}
+}
+
 static int describe(struct bundle *b, struct sandbox *s, struct error *err)
 {
 	const char *run_dir = s->job.store->run_dir;
@@ -141,7 +164,13 @@ static int describe(struct bundle *b, struct sandbox *s, struct error *err)
 	b->state = arena_printf(&b->arena, "%s/runtime", run_dir);
 	b->pid_file = arena_printf(&b->arena, "%s/%s.pid", b->state, s->job.run->id);
 	b->spec.root_path = "rootfs";
+	// Newer than what many installed runtimes know; none is needed. And for 32-bit programs our
+	// rules about socket() are several for one real call, which they refuse.
+	b->spec.seccomp.flags.count = 0;
+	if (b->spec.seccomp.architectures.count > 1)
+		b->spec.seccomp.architectures.count = 1;
 	set_program(b);
+	set_limits(b);
 	set_mounts(b);
 	return runtime_spec_write(&b->spec, &b->config, err);
 }
