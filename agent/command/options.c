@@ -44,19 +44,6 @@ static const struct option *find_short(const struct option *options, char letter
 	return NULL;
 }
 
-static void store(const struct option *o, const char *value)
-{
-	if (o->type == OPTION_FLAG) {
-		*(bool *)o->target = true;
-	} else if (o->type == OPTION_STRING) {
-		*(const char **)o->target = value;
-	} else {
-		struct option_strings *s = o->target;
-		s->items = xreallocarray(s->items, s->count + 1, sizeof(*s->items));
-		s->items[s->count++] = value;
-	}
-}
-
 struct parser {
 	const struct option *options;
 	const struct options_usage *usage;
@@ -72,6 +59,28 @@ static int usage_error(
 		*verb ? " " : "");
 }
 
+static int store(
+	const struct parser *p, const struct option *o, const char *value, struct error *err)
+{
+	struct option_strings *s = o->target;
+	switch (o->type) {
+	case OPTION_FLAG:
+		*(bool *)o->target = true;
+		break;
+	case OPTION_STRING:
+		*(const char **)o->target = value;
+		break;
+	case OPTION_NUMBER:
+		if (!parse_u64(value, o->target))
+			return usage_error(p, err, "not a number:", value);
+		break;
+	default:
+		s->items = xreallocarray(s->items, s->count + 1, sizeof(*s->items));
+		s->items[s->count++] = value;
+	}
+	return 0;
+}
+
 // "--name", "--name=value", "--name value".
 static int parse_long(struct parser *p, const char *argument, struct error *err)
 {
@@ -83,17 +92,13 @@ static int parse_long(struct parser *p, const char *argument, struct error *err)
 	if (o->type == OPTION_FLAG) {
 		if (equals)
 			return usage_error(p, err, "no value belongs to", argument);
-		store(o, NULL);
-		return 0;
+		return store(p, o, NULL, err);
 	}
-	if (equals) {
-		store(o, equals + 1);
-		return 0;
-	}
+	if (equals)
+		return store(p, o, equals + 1, err);
 	if (p->at == p->argc)
 		return usage_error(p, err, "a value is missing behind", argument);
-	store(o, p->argv[p->at++]);
-	return 0;
+	return store(p, o, p->argv[p->at++], err);
 }
 
 // "-x", "-xvalue", "-x value", "-xyz" for flags.
@@ -104,17 +109,15 @@ static int parse_short(struct parser *p, const char *argument, struct error *err
 		if (!o)
 			return usage_error(p, err, "unknown option", argument);
 		if (o->type == OPTION_FLAG) {
-			store(o, NULL);
+			if (store(p, o, NULL, err) < 0)
+				return -1;
 			continue;
 		}
-		if (c[1]) {
-			store(o, c + 1);
-			return 0;
-		}
+		if (c[1])
+			return store(p, o, c + 1, err);
 		if (p->at == p->argc)
 			return usage_error(p, err, "a value is missing behind", argument);
-		store(o, p->argv[p->at++]);
-		return 0;
+		return store(p, o, p->argv[p->at++], err);
 	}
 	return 0;
 }

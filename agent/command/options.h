@@ -14,6 +14,7 @@ enum option_type {
 	OPTION_FLAG,	// bool *
 	OPTION_STRING,	// const char **; given twice, the last one wins
 	OPTION_STRINGS, // struct option_strings *; may be given many times
+	OPTION_NUMBER,	// uint64_t *, decimal digits
 };
 
 struct option_strings {

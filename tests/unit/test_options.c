@@ -16,6 +16,7 @@ struct values {
 	bool all, verbose;
 	const char *name;
 	struct option_strings many;
+	uint64_t count;
 };
 
 enum { ARGUMENTS_MOST = 12 };
@@ -30,6 +31,7 @@ static int parse(
 		{OPTION_FLAG, 'v', "verbose", NULL, "", &v.verbose},
 		{OPTION_STRING, 'n', "name", "NAME", "", &v.name},
 		{OPTION_STRINGS, 'e', "env", "K=V", "", &v.many},
+		{OPTION_NUMBER, 'c', "count", "N", "", &v.count},
 		{OPTION_END},
 	};
 	const struct options_usage usage = {
@@ -46,6 +48,8 @@ static int parse(
 	if (rc == OPTIONS_OK) {
 		buffer_printf(out, "%s%s%s", v.all ? "a" : "", v.verbose ? "v" : "",
 			v.name ? v.name : "-");
+		if (v.count)
+			buffer_printf(out, " c:%llu", (unsigned long long)v.count);
 		for (size_t i = 0; i < v.many.count; i++)
 			buffer_printf(out, " e:%s", v.many.items[i]);
 		for (int i = 0; i < count; i++)
@@ -75,6 +79,7 @@ static void parses(void **state)
 		{"-av -n x", false, "avx", "short flags together"},
 		{"-nx -avn y", false, "avy", "a value attached, or behind the flags"},
 		{"-e A=1 --env B=2 -eC=3", false, "- e:A=1 e:B=2 e:C=3", "many times"},
+		{"-c 18 --count=9", false, "- c:9", "numbers"},
 		{"- x", false, "- [-] [x]", "a dash alone is an argument"},
 	};
 
@@ -105,6 +110,8 @@ static void refuses(void **state)
 		{"--all=yes", 0, -1, "no value belongs to --all"},
 		{"--name", 0, -1, "a value is missing behind --name"},
 		{"-n", 0, -1, "a value is missing behind -n"},
+		{"--count=-1", 0, -1, "not a number: -1; see: stoker test --help"},
+		{"-c 1k", 0, -1, "not a number: 1k"},
 		{"", 1, 1, "missing: FILE; see: stoker test --help"},
 		{"x y z", 1, 2, "unexpected argument z; see: stoker test --help"},
 	};
