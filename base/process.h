@@ -54,4 +54,15 @@ const char *process_describe_status(int status, char text[64]);
 int process_run(const char *const *argv, const char *input, struct buffer *output, size_t limit,
 	int timeout_ms, struct error *err);
 
+// The same with everything said.
+struct process_run_options {
+	const char *file;	 // path, or a name searched in PATH; NULL: argv[0]
+	const char *const *argv; // NULL-terminated
+	const char *const *envp; // NULL: the parent's environment
+	const char *input;	 // on its stdin; NULL: /dev/null
+	size_t limit;		 // of its stdout, in bytes
+	int timeout_ms;		 // 0: none
+};
+int process_run_with(const struct process_run_options *o, struct buffer *output, struct error *err);
+
 #define cleanup_process __attribute__((cleanup(process_release)))

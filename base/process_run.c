@@ -22,12 +22,11 @@ struct stream {
 };
 
 struct run {
+	const struct process_run_options *o;
 	const char *name;
 	struct process process;
 	struct stream streams[2]; // stdout, stderr
-	size_t limit;
-	int timeout_ms;
-	int64_t deadline; // now_ms(); -1: none
+	int64_t deadline;	  // now_ms(); -1: none
 };
 
 // A pipe whose reading end does not block.
@@ -74,7 +73,7 @@ static int drain(struct run *r, struct stream *s, struct error *err)
 		}
 		if (!s->keep_tail && (size_t)n > s->most)
 			return error_set(err, ERROR_LIMIT,
-				"%s: wrote more than the limit of %zu bytes", r->name, r->limit);
+				"%s: wrote more than the limit of %zu bytes", r->name, r->o->limit);
 		buffer_commit(s->buffer, (size_t)n);
 		s->most -= s->keep_tail ? 0 : (size_t)n;
 		if (s->keep_tail && s->buffer->size > s->most)
@@ -107,7 +106,7 @@ static int follow(struct run *r, struct error *err)
 			return -1;
 		if (!ended && r->deadline >= 0 && now_ms() >= r->deadline)
 			return error_set(err, ERROR_LIMIT, "%s: took longer than %d ms", r->name,
-				r->timeout_ms);
+				r->o->timeout_ms);
 	}
 	return 0;
 }
@@ -144,7 +143,7 @@ static int finish(struct run *r, struct error *err)
 		process_describe_status(status, how), *said ? ": " : "", said);
 }
 
-static int start(struct run *r, const char *const *argv, int input, struct error *err)
+static int start(struct run *r, int input, struct error *err)
 {
 	cleanup_fd int output = -1;
 	cleanup_fd int errors = -1;
@@ -152,37 +151,36 @@ static int start(struct run *r, const char *const *argv, int input, struct error
 		make_pipe(&r->streams[1].fd, &errors, err) < 0)
 		return -1;
 	const struct process_fd fds[] = {{output, 1}, {errors, 2}, {input, 0}};
-	const struct process_options o = {.file = argv[0],
-		.argv = argv,
+	const struct process_options o = {.file = r->o->file ? r->o->file : r->o->argv[0],
+		.argv = r->o->argv,
+		.envp = r->o->envp,
 		.fds = fds,
 		.fd_count = input < 0 ? 2 : 3,
 		.die_with_parent = true};
 	return process_start(&o, &r->process, err);
 }
 
-static int run_all(struct run *r, const char *const *argv, const char *input, struct error *err)
+static int run_all(struct run *r, struct error *err)
 {
 	cleanup_fd int in = -1;
-	if (input && (in = make_input(input, err)) < 0)
+	if (r->o->input && (in = make_input(r->o->input, err)) < 0)
 		return -1;
-	if (start(r, argv, in, err) < 0 || follow(r, err) < 0)
+	if (start(r, in, err) < 0 || follow(r, err) < 0)
 		return -1;
 	return finish(r, err);
 }
 
-int process_run(const char *const *argv, const char *input, struct buffer *output, size_t limit,
-	int timeout_ms, struct error *err)
+int process_run_with(const struct process_run_options *o, struct buffer *output, struct error *err)
 {
 	cleanup_buffer struct buffer errors = {0};
 	size_t before = output->size;
-	struct run r = {.name = path_base(argv[0]),
+	struct run r = {.o = o,
+		.name = path_base(o->file ? o->file : o->argv[0]),
 		.process = {.pidfd = -1},
-		.streams = {{.fd = -1, .buffer = output, .most = limit},
+		.streams = {{.fd = -1, .buffer = output, .most = o->limit},
 			{.fd = -1, .buffer = &errors, .most = STDERR_KEPT, .keep_tail = true}},
-		.limit = limit,
-		.timeout_ms = timeout_ms,
-		.deadline = timeout_ms > 0 ? now_ms() + timeout_ms : -1};
-	int result = run_all(&r, argv, input, err);
+		.deadline = o->timeout_ms > 0 ? now_ms() + o->timeout_ms : -1};
+	int result = run_all(&r, err);
 	process_release(&r.process);
 	close_fdp(&r.streams[0].fd);
 	close_fdp(&r.streams[1].fd);
@@ -191,4 +189,12 @@ int process_run(const char *const *argv, const char *input, struct buffer *outpu
 		output->data[before] = '\0';
 	}
 	return result;
+}
+
+int process_run(const char *const *argv, const char *input, struct buffer *output, size_t limit,
+	int timeout_ms, struct error *err)
+{
+	const struct process_run_options o = {
+		.argv = argv, .input = input, .limit = limit, .timeout_ms = timeout_ms};
+	return process_run_with(&o, output, err);
 }
