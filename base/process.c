@@ -82,6 +82,20 @@ static int sealed_self(struct error *err)
 	return sealed = steal_fd(&copy);
 }
 
+int process_become_sealed(char *const *argv, struct error *err)
+{
+	struct stat own, sealed;
+	int fd = sealed_self(err);
+	if (fd < 0)
+		return -1;
+	if (stat("/proc/self/exe", &own) < 0 || fstat(fd, &sealed) < 0)
+		return error_set_errno(err, errno, "look at /proc/self/exe");
+	if (own.st_dev == sealed.st_dev && own.st_ino == sealed.st_ino)
+		return 0;
+	syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	return error_set_errno(err, errno, "start the copy of this program");
+}
+
 static bool is_file(const char *path)
 {
 	struct stat st;

@@ -35,8 +35,13 @@ struct process_options {
 };
 
 // Start a child by vfork-like clone and exec. `file` NULL runs a sealed copy of this program (in
-// memory, made at the first use): the hidden helper processes are this program again. Fails with NOT_FOUND where the program does not exist.
+// memory, made at the first use): the hidden helper processes are this program again. Fails with
+// NOT_FOUND where the program does not exist.
 int process_start(const struct process_options *o, struct process *p, struct error *err);
+
+// Become a sealed copy of this program with the same arguments and descriptors, unless it is one
+// already (then 0). For a program that will itself become a process of a container.
+int process_become_sealed(char *const *argv, struct error *err);
 
 // Wait for the end. Returns the wait status as waitpid(2) gives it in *status and forgets the
 // child.
