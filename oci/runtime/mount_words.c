@@ -87,6 +87,8 @@ static bool take_propagation(const char *word, struct mount_words *m)
 	return false;
 }
 
+static const char *const kinds[] = {"bind", "rbind", "idmap", "ridmap"};
+
 static bool take_kind(const char *word, struct mount_words *m)
 {
 	if (streq(word, "bind"))
@@ -122,4 +124,20 @@ int mount_words_parse(
 		m->data = m->data ? arena_printf(a, "%s,%s", m->data, word) : word;
 	}
 	return 0;
+}
+
+void mount_words_list(struct arena *a, struct json_strings *words)
+{
+	size_t most = array_size(attributes) * 2 + array_size(propagations) + array_size(kinds);
+	*words = (struct json_strings){.items = arena_array(a, const char *, most + 1)};
+	for (size_t i = 0; i < array_size(attributes); i++) {
+		const char *word = attributes[i].word;
+		words->items[words->count++] = word;
+		if (attributes[i].set || attributes[i].clear)
+			words->items[words->count++] = arena_printf(a, "r%s", word);
+	}
+	for (size_t i = 0; i < array_size(propagations); i++)
+		words->items[words->count++] = propagations[i].word;
+	for (size_t i = 0; i < array_size(kinds); i++)
+		words->items[words->count++] = kinds[i];
 }

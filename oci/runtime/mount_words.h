@@ -24,3 +24,5 @@ struct mount_words {
 // ERROR_INVALID: a word that we know and do not support ("remount", "tmpcopyup", …).
 int mount_words_parse(struct arena *a, const struct json_strings *words, struct mount_words *m,
 	struct error *err);
+// All that are ours to interpret, for `stoker runtime features`.
+void mount_words_list(struct arena *a, struct json_strings *words);

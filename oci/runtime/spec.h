@@ -207,6 +207,9 @@ enum { RUNTIME_SPEC_BYTES_MAX = 4 * 1024 * 1024 };
 // knows and we do not support are refused by name (ERROR_INVALID, "linux.intelRdt: not supported").
 int runtime_spec_parse(struct arena *a, const char *data, size_t size, const char *name,
 	struct runtime_spec *spec, struct error *err);
+// A process alone, as `exec --process` has it. *warnings as in the specification.
+int runtime_process_parse(struct arena *a, const char *data, size_t size, const char *name,
+	struct runtime_process *process, struct json_strings *warnings, struct error *err);
 // The document, appended to `out`; what was parsed by runtime_spec_parse() gives an equal structure
 // when it is parsed again.
 int runtime_spec_write(const struct runtime_spec *spec, struct buffer *out, struct error *err);

@@ -127,6 +127,15 @@ int spec_decode_hooks(
 	return 0;
 }
 
+static const struct json *parse_document(
+	struct arena *a, const char *data, size_t size, const char *name, struct error *err)
+{
+	struct json_limits limits = json_limits_default;
+	limits.bytes = RUNTIME_SPEC_BYTES_MAX;
+	limits.unsigned_integers = true; // limits are, and values of seccomp
+	return json_parse(a, data, size, name, &limits, err);
+}
+
 int runtime_spec_parse(struct arena *a, const char *data, size_t size, const char *name,
 	struct runtime_spec *spec, struct error *err)
 {
@@ -151,16 +160,27 @@ int runtime_spec_parse(struct arena *a, const char *data, size_t size, const cha
 		{"freebsd", spec_decode_refuse},
 		{0},
 	};
-	struct json_limits limits = json_limits_default;
 	struct runtime_spec out = {0};
 	struct spec_decoding decoding = {.spec = &out};
 	struct json_decoder d = {.arena = a, .document = name, .context = &decoding};
 
-	limits.bytes = RUNTIME_SPEC_BYTES_MAX;
-	limits.unsigned_integers = true; // limits are, and values of seccomp
-	const struct json *root = json_parse(a, data, size, name, &limits, err);
+	const struct json *root = parse_document(a, data, size, name, err);
 	if (!root || json_decode_object(&d, root, fields, false, &out, err) < 0)
 		return -1;
 	*spec = out;
+	return 0;
+}
+
+int runtime_process_parse(struct arena *a, const char *data, size_t size, const char *name,
+	struct runtime_process *process, struct json_strings *warnings, struct error *err)
+{
+	struct runtime_spec out = {0};
+	struct spec_decoding decoding = {.spec = &out};
+	struct json_decoder d = {.arena = a, .document = name, .context = &decoding};
+	const struct json *root = parse_document(a, data, size, name, err);
+	if (!root || spec_decode_process(&d, root, &out, err) < 0)
+		return -1;
+	*process = out.process;
+	*warnings = out.warnings;
 	return 0;
 }

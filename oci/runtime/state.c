@@ -69,7 +69,13 @@ int runtime_state_open(const char *root, const char *id, struct error *err)
 
 int runtime_state_lock(int folder, struct error *err)
 {
-	return file_lock(folder, LOCK_EX, "the container's folder", err);
+	struct stat st;
+	if (file_lock(folder, LOCK_EX, "the container's folder", err) < 0)
+		return -1;
+	// Somebody else may have deleted it meanwhile.
+	if (fstat(folder, &st) < 0 || st.st_nlink == 0)
+		return error_set(err, ERROR_NOT_FOUND, "the container is gone");
+	return 0;
 }
 
 void runtime_state_unlock(int folder)
