@@ -4,6 +4,7 @@
 // operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
 #include "agent/command/command.h"
 #include "agent/supervise/supervisor.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "oci/layer/worker.h"
 #include "oci/registry/fetcher.h"
@@ -30,6 +31,7 @@ static const struct {
 	{"rmi", command_rmi, "remove images"},
 	{"prune", command_prune, "remove what nothing needs"},
 	{"devices", command_devices, "list GPUs and other devices, and who holds them"},
+	{"runtime", command_runtime, "the command line of an OCI runtime, for container engines"},
 };
 
 // Started by ourselves, never by people; they speak over descriptor 3 (process.h).
@@ -77,6 +79,49 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+// Engines are told one program to call: a link to this one.
+static bool is_runtime(const char *name)
+{
+	return ends_with(name, "stoker-oci") || ends_with(name, "stoker-runtime");
+}
+
+static bool has_word(int argc, char **argv, const char *word)
+{
+	for (int i = 1; i < argc; i++)
+		if (streq(argv[i], word))
+			return true;
+	return false;
+}
+
+// What becomes a process of a container is a copy from the start; and a container has the limits
+// that its engine has, not ours.
+static int begin(int argc, char **argv, struct error *err)
+{
+	if (!is_runtime(argv[0]) && !has_word(argc, argv, "runtime")) {
+		raise_descriptor_limit();
+		return 0;
+	}
+	if (has_word(argc, argv, "create") || has_word(argc, argv, "run") ||
+		has_word(argc, argv, "exec")) {
+		if (process_become_sealed(argv, err) < 0)
+			return -1;
+		prctl(PR_SET_NAME, "stoker-runtime");
+	}
+	return 0;
+}
+
+static int finish(struct command *c, int rc, struct error *err)
+{
+	store_free(c->store);
+	config_release(&c->config);
+	if (rc >= 0 && fflush(stdout) == 0)
+		return rc;
+	if (rc >= 0)
+		error_set_errno(err, errno, "standard output");
+	fprintf(stderr, "stoker: %s\n", err->text);
+	return c->usage_error ? 2 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	// A third word only tells people, in the list of processes, what it is about.
@@ -90,10 +135,13 @@ int main(int argc, char **argv)
 		}
 	}
 
-	raise_descriptor_limit();
 	struct command c = {0};
 	struct error err = {0};
 	bool version = false;
+	if (begin(argc, argv, &err) < 0)
+		return finish(&c, -1, &err);
+	if (is_runtime(argv[0]))
+		return finish(&c, command_runtime(&c, argc, argv, &err), &err);
 	const struct option options[] = {
 		{OPTION_STRING, 0, "config", "FILE", "", &c.overrides.config},
 		{OPTION_STRING, 0, "state-dir", "DIR", "", &c.overrides.state_dir},
@@ -115,12 +163,5 @@ int main(int argc, char **argv)
 	}
 	if (rc == OPTIONS_OK)
 		rc = run_command(&c, count, rest, &err);
-	store_free(c.store);
-	config_release(&c.config);
-	if (rc >= 0 && fflush(stdout) == 0)
-		return rc;
-	if (rc >= 0)
-		error_set_errno(&err, errno, "standard output");
-	fprintf(stderr, "stoker: %s\n", err.text);
-	return c.usage_error ? 2 : 1;
+	return finish(&c, rc, &err);
 }
