@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "base/process.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -76,6 +77,19 @@ struct cause cause_of_status(int status)
 	c.code = c.signal ? "ScriptKilled" : "ScriptExited";
 	snprintf(c.message, sizeof(c.message), "the script %s",
 		process_describe_status(status, text));
+	return c;
+}
+
+struct cause cause_out_of_memory(uint64_t kills, uint64_t limit, int status)
+{
+	char how[64], size[FORMAT_SIZE_MAX], over[64] = "";
+	struct cause c = {.class = CAUSE_USER, .code = "OutOfMemory"};
+	add_status(&c, status);
+	if (limit)
+		snprintf(over, sizeof(over), " over its limit of %s", format_size(limit, size));
+	snprintf(c.message, sizeof(c.message),
+		"out of memory: the kernel killed %llu of its processes%s; the script %s",
+		(unsigned long long)kills, over, process_describe_status(status, how));
 	return c;
 }
 

@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 
+#include <stdint.h>
+
 enum cause_class {
 	CAUSE_USER,	      // the script, the job, the image it names
 	CAUSE_SYSTEM,	      // this node: disk, memory, kernel
@@ -25,6 +27,8 @@ enum cause_phase { CAUSE_CHECKING, CAUSE_PULLING, CAUSE_PREPARING, CAUSE_STARTIN
 struct cause cause_of_error(enum cause_phase phase, const struct error *err);
 // The script's wait status.
 struct cause cause_of_status(int status);
+// The kernel killed in the job for want of memory, and the script was killed or failed.
+struct cause cause_out_of_memory(uint64_t kills, uint64_t limit, int status);
 // Why a script was asked to end.
 enum cause_stop {
 	STOP_NONE,

@@ -21,6 +21,7 @@
 #include "agent/job/cause.h"
 #include "agent/job/identity.h"
 #include "base/error.h"
+#include "oci/runtime/cgroup.h"
 #include "oci/store/store.h"
 
 #include <stdbool.h>
@@ -60,6 +61,10 @@ struct run {
 	struct store_image image; // reference.path[0] == 0: not known yet
 	// Of the end: what `stoker run` and `stoker wait` exit with.
 	int exit_status;
+	bool has_stats;
+	struct cgroup_stats stats; // of the whole run, at its end
+	const char *warnings;	   // one line each; NULL: none. The owner's.
+	const char *cgroup;	   // of the job; NULL: none. The owner's.
 	char boot_id[BOOT_ID_SIZE];
 	struct run_client { // the `stoker run` that made it
 		pid_t pid;

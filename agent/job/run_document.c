@@ -68,6 +68,60 @@ static void write_phases(struct json_writer *w, const struct run *r)
 	json_write_close_array(w);
 }
 
+void run_document_write_stats(struct json_writer *w, const struct cgroup_stats *s)
+{
+	const struct {
+		bool known;
+		const char *name;
+		uint64_t value;
+	} all[] = {
+		{s->has_cpu, "cpu_usec", s->cpu_usec},
+		{s->has_cpu, "cpu_user_usec", s->cpu_user_usec},
+		{s->has_cpu, "cpu_system_usec", s->cpu_system_usec},
+		{s->has_cpu, "throttled_usec", s->throttled_usec},
+		{s->has_memory, "memory_bytes", s->memory_bytes},
+		{s->has_memory, "memory_peak_bytes", s->memory_peak_bytes},
+		{s->has_memory, "oom_kills", s->oom_kills},
+		{s->has_io, "read_bytes", s->read_bytes},
+		{s->has_io, "write_bytes", s->write_bytes},
+		{s->has_io, "read_operations", s->read_operations},
+		{s->has_io, "write_operations", s->write_operations},
+		{s->has_pids, "pids", s->pids},
+	};
+	for (size_t i = 0; i < array_size(all); i++)
+		if (all[i].known)
+			json_write_member_int(w, all[i].name, (int64_t)all[i].value);
+}
+
+static void write_stats(struct json_writer *w, const struct run *r)
+{
+	json_write_key(w, "resources");
+	if (!r->has_stats) {
+		json_write_null(w);
+		return;
+	}
+	// What there is at one moment says nothing of a run that is over.
+	struct cgroup_stats stats = r->stats;
+	stats.has_pids = false;
+	json_write_open_object(w);
+	run_document_write_stats(w, &stats);
+	json_write_close_object(w);
+}
+
+static void write_warnings(struct json_writer *w, const char *warnings)
+{
+	json_write_key(w, "warnings");
+	json_write_open_array(w);
+	for (const char *line = warnings ? warnings : "", *end; *line;
+		line = end + (*end == '\n')) {
+		end = strchrnul(line, '\n');
+		cleanup_free char *text = xstrndup(line, (size_t)(end - line));
+		text_flatten(text);
+		json_write_string(w, text);
+	}
+	json_write_close_array(w);
+}
+
 static void write_supervisor(struct json_writer *w, const struct run_supervisor *s)
 {
 	json_write_key(w, "supervisor");
@@ -124,6 +178,9 @@ int run_document_write(const struct run *r, struct error *err)
 		json_write_member_int(w, "exit_status", r->exit_status);
 	write_image(w, &r->image);
 	write_phases(w, r);
+	write_stats(w, r);
+	write_warnings(w, r->warnings);
+	json_write_member(w, "cgroup", r->cgroup);
 	json_write_member(w, "boot_id", r->boot_id);
 	json_write_key(w, "client");
 	json_write_open_object(w);
@@ -231,6 +288,7 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 		.cause = json_get_string(cause, "code"),
 		.message = json_get_string(cause, "message"),
 		.exit_status = (int)number(tree, "exit_status", -1),
+		.cgroup = json_get_string(tree, "cgroup"),
 		.client = number(client, "pid", 0),
 		.client_start = number(client, "start_time", 0),
 		.supervisor = number(sv, "pid", 0),

@@ -19,8 +19,12 @@ struct run_summary {
 	const char *created, *started, *ended;	   // as in the document; NULL: not yet
 	const char *cause_class, *cause, *message; // NULL: no end yet
 	int exit_status;			   // -1: no end yet
+	const char *cgroup;			   // NULL: none
 	int64_t client, client_start;
 	int64_t supervisor, container; // process ids; 0: none
 };
+// cgroup_stats() as members of an object. What is not known is left out.
+struct json_writer;
+void run_document_write_stats(struct json_writer *w, const struct cgroup_stats *stats);
 // Strings live in the arena. `dirfd`: the attempt's directory.
 int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct error *err);

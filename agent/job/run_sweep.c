@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { DESTROY_MS = 5000 };
+
 int run_folder_make(struct store *s, const char *id, struct error *err)
 {
 	cleanup_free char *name = xasprintf("runs/%s", id);
@@ -34,6 +36,23 @@ static bool has_folder(struct store *s, const char *id)
 	return fstatat(s->run_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+// What a killed supervisor left: its job dies with it, but a process that the kernel cannot end at
+// once, or that was started into the container from outside, may still be there.
+static int end_group(int attempt_fd, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	struct run_summary summary;
+	if (run_document_read(attempt_fd, &a, &summary, err) < 0)
+		return -1;
+	if (!summary.cgroup || run_state_is_end(summary.state))
+		return 0;
+	cleanup_cgroup struct cgroup *group = cgroup_open(summary.cgroup, err);
+	if (!group && err->kind != ERROR_NOT_FOUND)
+		return -1;
+	error_clear(err);
+	return group ? cgroup_destroy(group, DESTROY_MS, err) : 0;
+}
+
 // The lock file goes last, so that a sweep that is killed is done again.
 static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *id)
 {
@@ -43,11 +62,28 @@ static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *i
 		return;
 	cleanup_free char *name = xasprintf("%s/1", id);
 	cleanup_fd int fd = directory_open(runs_fd, name, &err);
-	if (fd >= 0 && (run_remove_scratch(fd, &err) < 0 ||
+	if (fd >= 0 && (end_group(fd, &err) < 0 || run_remove_scratch(fd, &err) < 0 ||
 			       run_document_interrupt(fd, has_folder(s, id), &err) < 0))
 		return;
 	run_folder_remove(s, id);
 	unlinkat(active_fd, id, 0);
+}
+
+// Folders in the run directory whose runs have ended: the supervisor was killed at its last breath.
+static void sweep_folders(struct store *s, int runs_fd)
+{
+	int fd = openat(s->run_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	if (!folder)
+		return;
+	for (struct dirent *e; (e = readdir(folder)) != NULL;) {
+		struct stat st;
+		cleanup_free char *lock = xasprintf(".active/%s", e->d_name);
+		if (e->d_name[0] != '.' && fstatat(runs_fd, lock, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+			errno == ENOENT)
+			run_folder_remove(s, e->d_name);
+	}
+	closedir(folder);
 }
 
 void run_sweep(struct store *s)
@@ -63,4 +99,5 @@ void run_sweep(struct store *s)
 		if (e->d_name[0] != '.')
 			sweep_one(s, runs_fd, active_fd, e->d_name);
 	closedir(active);
+	sweep_folders(s, runs_fd);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a supervisor is asked over its control socket: protocol.h.
+#include "agent/job/run_document.h"
 #include "agent/supervise/supervisor_internal.h"
 #include "base/text.h"
 
@@ -57,6 +58,30 @@ static void answer_status(
 	control_send(peer, w);
 }
 
+static void answer_stats(
+	struct supervisor *s, struct control_peer *peer, const struct json *request)
+{
+	struct cgroup_stats stats;
+	struct error err;
+	(void)request;
+	if (!s->sandbox.cgroup)
+		error_set(&err, ERROR_NOT_FOUND, "the job has no control group");
+	if (!s->sandbox.cgroup || cgroup_stats(s->sandbox.cgroup, &stats, &err) < 0) {
+		control_send_error(peer, &err);
+		return;
+	}
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member_bool(w, "ok", true);
+	run_document_write_stats(w, &stats);
+	if (s->request.spec.resources.memory)
+		json_write_member_int(
+			w, "memory_limit_bytes", (int64_t)s->request.spec.resources.memory);
+	json_write_member_int(w, "time_ms", now_ms());
+	json_write_close_object(w);
+	control_send(peer, w);
+}
+
 static void answer_signal(
 	struct supervisor *s, struct control_peer *peer, const struct json *request)
 {
@@ -102,6 +127,7 @@ void supervisor_answer(
 		void (*answer)(struct supervisor *, struct control_peer *, const struct json *);
 	} answers[] = {
 		{"status", answer_status},
+		{"stats", answer_stats},
 		{"signal", answer_signal},
 		{"stop", answer_stop},
 		{"kill", answer_kill},

@@ -6,6 +6,7 @@
 // answered by an error.
 //
 //   {"do": "status"}                           {"ok": true, "state": …, "container": pid, …}
+//   {"do": "stats"}                            {"ok": true, "cpu_usec": …, "time_ms": …, …}
 //   {"do": "signal", "signal": 10}             {"ok": true}
 //   {"do": "stop", "signal": 0, "grace_ms": -1, "by": "stop"}
 //                                              {"ok": true}; 0: the image's; -1: the node's

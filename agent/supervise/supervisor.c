@@ -208,6 +208,8 @@ static int start(struct supervisor *s, struct error *err)
 	store_layers_release(&s->layers); // the mounts hold leases of their own
 	s->ending.container = &s->container;
 	s->run->supervisor.container = s->container.init.pid;
+	s->run->cgroup = s->sandbox.cgroup ? cgroup_path(s->sandbox.cgroup) : NULL;
+	s->run->warnings = s->sandbox.warnings.data;
 	return 0;
 }
 
@@ -262,6 +264,14 @@ static void conclude(const struct supervisor *s, int status, struct end *end)
 {
 	const struct ending *e = &s->ending;
 	end->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	const struct cgroup_stats *stats = &s->run->stats;
+	bool memory = s->run->has_stats && stats->has_memory && stats->oom_kills;
+	if (e->stop == STOP_NONE && memory && end->exit_status != 0) {
+		end->cause = cause_out_of_memory(
+			stats->oom_kills, s->request.spec.resources.memory, status);
+		end->state = RUN_FAILED;
+		return;
+	}
 	if (e->stop == STOP_NONE) {
 		end->cause = cause_of_status(status);
 		end->state = end->exit_status == 0 ? RUN_COMPLETED : RUN_FAILED;
@@ -296,17 +306,31 @@ static void announce_end(struct supervisor *s, const struct end *end, const stru
 		control_broadcast(s->control, w);
 }
 
+// The last look at the group, which goes with the sandbox; so do the texts that the record names.
+static void end_group(struct supervisor *s)
+{
+	struct error ignored;
+	struct run *run = s->run;
+	run->has_stats = s->has_sandbox && s->sandbox.cgroup &&
+			 cgroup_stats(s->sandbox.cgroup, &run->stats, &ignored) == 0;
+	run->cgroup = NULL;
+	s->warnings = s->has_sandbox && s->sandbox.warnings.size ? xstrdup(s->sandbox.warnings.data)
+								 : NULL;
+	run->warnings = s->warnings;
+}
+
 // Mounts go before the record says that it is over; the folder of the control socket after it, so
 // that whoever finds a record without an end and no folder may take it for a restart.
 static void finish(struct supervisor *s, int rc, int status, struct error *err)
 {
 	struct end end = {.state = RUN_FAILED, .exit_status = 1};
 	struct error second = {0};
+	container_release(&s->container);
+	end_group(s);
 	if (rc < 0)
 		end.cause = cause_of_error(s->phase, err);
 	else
 		conclude(s, status, &end);
-	container_release(&s->container);
 	if (s->has_sandbox && sandbox_close(&s->sandbox, NULL, &second) < 0 && rc == 0)
 		*err = second;
 	output_close(&s->output);
@@ -326,6 +350,7 @@ static void release(struct supervisor *s)
 	close_fdp(&s->folder_fd);
 	close_fdp(&s->stdin_fd);
 	supervise_request_release(&s->request);
+	free(s->warnings);
 }
 
 int supervisor_main(void)
