@@ -116,7 +116,8 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
 		return end_early(run, phase, canceled, q->image != NULL, err);
 	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
-		.log_bytes = c->config.policy.log,
+		.log_bytes = c->config.log_max_size,
+		.log_keep_free = c->config.log_keep_free,
 		.policy = c->config.policy};
 	const struct attach attach = {
 		.job = &job, .settings = &settings, .echo_fd = STDOUT_FILENO, .detach = q->detach};

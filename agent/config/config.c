@@ -125,6 +125,17 @@ static int decode_runs(
 	return json_decode_object(d, value, fields, true, target, err);
 }
 
+static int decode_logs(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"max_size", policy_decode_size, offsetof(struct config, log_max_size), 0},
+		{"keep_free", policy_decode_size, offsetof(struct config, log_keep_free), 0},
+		{0},
+	};
+	return json_decode_object(d, value, fields, true, target, err);
+}
+
 // The groups below decode into the whole configuration, so their offset is 0.
 static const struct json_field config_fields[] = {
 	{"state_dir", decode_folder, offsetof(struct config, state_dir), 0},
@@ -139,6 +150,7 @@ static const struct json_field config_fields[] = {
 		JSON_NULLABLE},
 	{"runs", decode_runs, 0, JSON_NULLABLE},
 	{"devices", policy_decode_devices, offsetof(struct config, policy), JSON_NULLABLE},
+	{"logs", decode_logs, 0, JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };
@@ -150,6 +162,8 @@ static void set_defaults(struct config *c)
 		.layer_backing = "auto",
 		.layer_limits = layer_limits_default,
 		.store_limits = store_limits_default,
+		.log_max_size = 10ULL << 30,
+		.log_keep_free = 64ULL << 20,
 		.registries = registry_config_default,
 		.stop_grace_ms = 30 * 1000,
 		.policy = job_policy_default,

@@ -17,6 +17,9 @@
 //     keep_free_inodes: 5           # percent
 //   devices:
 //     cdi_folders: [/etc/cdi, /var/run/cdi]  # of two that name a device, the later one counts
+//   logs:
+//     max_size: 10g                 # of a job's log; what comes behind is dropped, and said so
+//     keep_free: 64m                # of the disk, by logs
 //   registries: …                   # oci/registry/config.h
 //   stop_grace_seconds: 30          # between asking a job to end and killing it
 //   sandbox:
@@ -33,7 +36,6 @@
 //     memory: 16g                   # what the node has without a reserve, if not given
 //     pids: 4096
 //     disk: 100g                    # of all that a job writes; no limit if not given
-//     log: 10g                      # of what it prints; no limit if not given
 //   runs:
 //     keep: 1000                    # finished runs; all if not given
 //     keep_for: 30d                 # for ever if not given
@@ -65,6 +67,7 @@ struct config {
 	const char *layer_backing; // "auto", "file", "loop"
 	struct layer_limits layer_limits;
 	struct store_limits store_limits;
+	uint64_t log_max_size, log_keep_free;
 	struct registry_config registries;
 	uint64_t stop_grace_ms;
 	struct config_runs {

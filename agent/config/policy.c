@@ -110,7 +110,6 @@ int policy_decode_job_defaults(
 		{"memory", policy_decode_size, offsetof(struct job_policy, memory), JSON_NULLABLE},
 		{"pids", policy_decode_pids, offsetof(struct job_policy, pids), JSON_NULLABLE},
 		{"disk", policy_decode_size, offsetof(struct job_policy, disk), JSON_NULLABLE},
-		{"log", policy_decode_size, offsetof(struct job_policy, log), JSON_NULLABLE},
 		{0},
 	};
 	return json_decode_object(d, value, fields, true, target, err);

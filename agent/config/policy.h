@@ -28,7 +28,6 @@ struct job_policy {
 	double cpus;
 	uint64_t memory, pids;
 	uint64_t disk; // of all that a job writes
-	uint64_t log;  // of what it prints
 };
 extern const struct job_policy job_policy_default;
 

@@ -128,6 +128,7 @@ static void pack_settings(struct pack *p, struct supervise_settings *s)
 	struct job_policy *policy = &s->policy;
 	pack_number(p, &s->grace_ms);
 	pack_number(p, &s->log_bytes);
+	pack_number(p, &s->log_keep_free);
 	pack_text(p, &policy->runtime);
 	pack_bytes(p, &policy->first_user_id, sizeof(policy->first_user_id));
 	pack_number(p, &policy->user_id_ranges);

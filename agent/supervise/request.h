@@ -9,8 +9,9 @@
 #include "oci/image/config.h"
 
 struct supervise_settings {
-	uint64_t grace_ms;  // between asking a script to end and killing it
-	uint64_t log_bytes; // of its log; 0: no limit
+	uint64_t grace_ms;	// between asking a script to end and killing it
+	uint64_t log_bytes;	// of its log; 0: no limit
+	uint64_t log_keep_free; // bytes of the disk that logs leave free
 	struct job_policy policy;
 };
 

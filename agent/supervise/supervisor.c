@@ -192,7 +192,7 @@ static int start(struct supervisor *s, struct error *err)
 		.dirfd = s->run->fd,
 		.spec = &s->request.spec,
 		.limit = s->request.settings.log_bytes,
-		.keep_free = s->request.limits.keep_free_bytes,
+		.keep_free = s->request.settings.log_keep_free,
 	};
 	int read_fd = -1;
 	if (prepare(s, err) < 0 || open_sandbox(s, err) < 0 ||

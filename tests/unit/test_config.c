@@ -26,7 +26,8 @@ static void reads_all_keys(void **state)
 				   " max_entries: 7}\n"
 				   "store: {high: 200g, low: 150g, keep_free: 512,"
 				   " keep_free_inodes: 9}\n"
-				   "devices: {cdi_folders: [/a, /b/c]}\n";
+				   "devices: {cdi_folders: [/a, /b/c]}\n"
+				   "logs: {max_size: 2g, keep_free: 3m}\n";
 	cleanup_config struct config c = {0};
 	struct error err = {0};
 
@@ -47,6 +48,8 @@ static void reads_all_keys(void **state)
 	assert_int_equal(c.policy.cdi_folders.count, 2);
 	assert_string_equal(c.policy.cdi_folders.items[0], "/a");
 	assert_string_equal(c.policy.cdi_folders.items[1], "/b/c");
+	assert_int_equal(c.log_max_size, 2ULL << 30);
+	assert_int_equal(c.log_keep_free, 3ULL << 20);
 }
 
 static void has_defaults(void **state)

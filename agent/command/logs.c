@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/command/command.h"
+#include "agent/command/run_lookup.h"
+#include "agent/supervise/log_reader.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "base/time.h"
+
+#include <sys/file.h>
+#include <unistd.h>
+
+static const struct options_usage usage = {
+	.verb = "logs",
+	.arguments = "RUN",
+	.summary = "Show what a run's script printed. RUN is the run's id, or a beginning of it.",
+	.more = "Examples:\n"
+		"  stoker logs -f --tail 20 digits_17\n"
+		"  stoker logs --since 2h30m --timestamps digits_1795428000_0f4a9c21\n"
+		"  stoker logs --since 2026-11-23T10:00:00Z digits_17",
+	.least = 1,
+	.most = 1,
+};
+
+static int parse_since(const char *text, struct log_reader_options *o, struct error *err)
+{
+	int64_t seconds;
+	o->has_since = true;
+	if (parse_duration(text, &seconds)) {
+		o->since_us = (wall_ms() - seconds * 1000) * 1000;
+		return 0;
+	}
+	if (parse_time(text, &o->since_us))
+		return 0;
+	return error_set(err, ERROR_INVALID,
+		"--since %s: must be a time (2026-11-23T10:00:00Z) or so long ago (90s, 10m, "
+		"2h30m, 1d)",
+		text);
+}
+
+static int parse_tail(const char *text, struct log_reader_options *o, struct error *err)
+{
+	uint64_t lines;
+	if (!parse_u64(text, &lines) || lines > INT64_MAX)
+		return error_set(err, ERROR_INVALID, "--tail %s: must be a number of lines", text);
+	o->tail = (int64_t)lines;
+	return 0;
+}
+
+struct followed {
+	struct store *store;
+	const char *id;
+};
+
+// The file that is locked as long as somebody runs it; -1 if nobody does.
+static int open_lock(const struct followed *f)
+{
+	cleanup_free char *path = xasprintf("runs/.active/%s", f->id);
+	return openat(f->store->state_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+// Will nothing change any more? The run is recorded as ended, or the process that ran it was
+// killed.
+static bool ended(void *data)
+{
+	struct error ignored;
+	cleanup_fd int lock = open_lock(data);
+	return lock < 0 || file_lock(lock, LOCK_SH | LOCK_NB, "run", &ignored) == 0;
+}
+
+int command_logs(struct command *c, int argc, char **argv, struct error *err)
+{
+	struct log_reader_options o = {.tail = -1, .output_fd = STDOUT_FILENO, .ended = ended};
+	const char *since = NULL, *tail = NULL;
+	const struct option options[] = {
+		{OPTION_FLAG, 'f', "follow", NULL, "go on until the run ends", &o.follow},
+		{OPTION_STRING, 0, "since", "TIME",
+			"only what was printed since then, or so long ago", &since},
+		{OPTION_STRING, 0, "tail", "N", "only the last N lines", &tail},
+		{OPTION_FLAG, 0, "timestamps", NULL, "the time before each line", &o.timestamps},
+		{OPTION_END},
+	};
+	char **rest;
+	int count;
+	int rc = command_options(c, options, &usage, false, argc, argv, &rest, &count, err);
+	if (rc != OPTIONS_OK)
+		return rc == OPTIONS_HELP ? 0 : -1;
+	if ((since && parse_since(since, &o, err) < 0) || (tail && parse_tail(tail, &o, err) < 0)) {
+		c->usage_error = true;
+		return -1;
+	}
+	cleanup_run_found struct run_found run = {.fd = -1};
+	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0)
+		return -1;
+	struct followed f = {c->store, run.id};
+	cleanup_fd int lock = open_lock(&f);
+	o.dirfd = run.fd;
+	o.ended_fd = lock;
+	o.data = &f;
+	if (log_read(&o, err) < 0)
+		return error_context(err, "run %s", run.id);
+	return 0;
+}
