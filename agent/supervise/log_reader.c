@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BLOCK = 64 * 1024, RECHECK_MS = 20, RECHECK_MS_MAX = 1000 };
+enum { BLOCK = 64 * 1024, RECHECK_MS = 20, RECHECK_MS_MAX = 500 };
 
 struct reader {
 	const struct log_reader_options *o;
