@@ -117,11 +117,14 @@ static void io_v2(int dir, struct cgroup_stats *s)
 	cgroup_sum_io_v2(text, s);
 }
 
-static void io_v1(int dir, struct cgroup_stats *s)
+static void io_v1(const struct cgroup_part *part, struct cgroup_stats *s)
 {
+	const int dir = part->dir;
 	char text[STATS_TEXT];
-	s->has_io =
+	bool there =
 		cgroup_read(dir, "blkio.throttle.io_service_bytes_recursive", text, sizeof(text));
+	// No device: nothing was done, or nothing is counted.
+	s->has_io = there && (!starts_with(text, "Total ") || cgroup_v1_counts_io(part->hierarchy));
 	cgroup_sum_io_v1(text, &s->read_bytes, &s->write_bytes);
 	cgroup_read(dir, "blkio.throttle.io_serviced_recursive", text, sizeof(text));
 	cgroup_sum_io_v1(text, &s->read_operations, &s->write_operations);
@@ -145,7 +148,7 @@ int cgroup_stats(const struct cgroup *g, struct cgroup_stats *stats, struct erro
 	if (io && io->hierarchy->v2)
 		io_v2(io->dir, &s);
 	else if (io)
-		io_v1(io->dir, &s);
+		io_v1(io, &s);
 	s.has_pids = pids && read_number(pids->dir, "pids.current", &s.pids);
 	// Each of these is there in every group of its kind.
 	if (!s.has_cpu && !s.has_memory && !s.has_io && !s.has_pids)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "oci/runtime/cgroup_internal.h"
 
+#include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -119,8 +120,44 @@ static int inherit_cpus(const char *folder, struct error *err)
 	return 0;
 }
 
+bool cgroup_v1_counts_io(const struct cgroup_hierarchy *h)
+{
+	char file[sizeof(h->mount) + 64], text[64];
+	snprintf(file, sizeof(file), "%s/blkio.throttle.io_service_bytes_recursive", h->mount);
+	// "Total 0" alone: no disk is counted.
+	return cgroup_read(AT_FDCWD, file, text, sizeof(text)) && !starts_with(text, "Total ");
+}
+
+// Since Linux 6.10 a disk's traffic is counted only once somebody has limited it; "no limit" is
+// enough for that, and has no other effect. Once a boot, and only for disks that are hardware:
+// what lies above them is counted there.
+static void count_io(const struct cgroup_hierarchy *h, const char *path)
+{
+	if (cgroup_v1_counts_io(h))
+		return;
+	cleanup_free char *file = xasprintf("%s%s/blkio.throttle.read_bps_device", h->mount, path);
+	glob_t disks = {0};
+	if (glob("/sys/block/*/device", GLOB_NOSORT, NULL, &disks) != 0)
+		disks.gl_pathc = 0;
+	for (size_t i = 0; i < disks.gl_pathc; i++) {
+		const char *device = disks.gl_pathv[i];
+		char numbers[32];
+		cleanup_free char *name =
+			xasprintf("%.*s", (int)(strlen(device) - strlen("ice")), device); // …/dev
+		cgroup_read(AT_FDCWD, name, numbers, sizeof(numbers));
+		cleanup_free char *limit =
+			xasprintf("%.*s 0", (int)strcspn(numbers, "\n"), numbers);
+		cgroup_write(AT_FDCWD, file, limit); // for statistics only: it may fail
+	}
+	globfree(&disks);
+}
+
 int cgroup_v1_make(const struct cgroup_hierarchy *h, const char *path, struct error *err)
 {
-	return cgroup_make_folder(
-		h, path, h->controllers & CONTROLLER(CPUSET) ? inherit_cpus : NULL, err);
+	if (cgroup_make_folder(
+		    h, path, h->controllers & CONTROLLER(CPUSET) ? inherit_cpus : NULL, err) < 0)
+		return -1;
+	if (h->controllers & CONTROLLER(IO))
+		count_io(h, path);
+	return 0;
 }
