@@ -137,7 +137,7 @@ void network_arguments(const struct network_plan *plan, const char *netns,
 }
 
 struct servers {
-	char text[SERVERS_MAX][INET6_ADDRSTRLEN];
+	char text[SERVERS_MAX][sizeof(((struct network_plan *)0)->resolver[0])];
 	size_t count;
 	bool forwarder;
 };
@@ -148,7 +148,7 @@ static void add_server(struct servers *s, const char *address)
 		if (streq(s->text[i], address))
 			return;
 	if (s->count < SERVERS_MAX)
-		snprintf(s->text[s->count++], INET6_ADDRSTRLEN, "%s", address);
+		snprintf(s->text[s->count++], sizeof(s->text[0]), "%s", address);
 }
 
 static void add_forwarder(struct servers *s, const struct network_plan *plan, int family)

@@ -41,13 +41,12 @@ struct network {
 	int report_fd;		  // of `interface`: a struct error
 	int stderr_fd;		  // of the helper
 	struct network_plan plan; // in use
-	int netns_fd, userns_fd;  // the caller's
+	int netns_fd, userns_fd;
 };
 
 // Make an interface in the container's network namespace (userns_fd: the user namespace that owns
 // it; -1: ours, and we are root) and start the program on it. Returns at once: what it takes is
-// done by children while the caller goes on. network_wait() must follow, with both descriptors
-// still open; then the interface is up. Where pasta does not start, slirp4netns is tried.
+// done by children while the caller goes on. The descriptors are copied.
 //
 // The program runs as the root of the container's user namespace: no capabilities but over the
 // container's own namespaces, no descriptor but /dev/null and a pipe for its messages; it gives
@@ -56,9 +55,14 @@ struct network {
 // thread that starts it must live on.
 int network_start(const struct network_plan *plan, int netns_fd, int userns_fd, struct network *n,
 	struct error *err);
-// ERROR_SYSTEM with the program's own words where it does not start. Call network_release() then,
-// too.
+// Wait until the interface is up; before the container's program runs. Where pasta does not start,
+// slirp4netns is tried. ERROR_SYSTEM with the program's own words where that does not start either,
+// or its interface cannot be made. After a failure, too: network_release().
 int network_wait(struct network *n, struct error *err);
+// For when helper.pidfd says that the program has ended although the container runs: pasta may fail
+// after it has taken the interface (where it may not confine itself), or later. Starts slirp4netns
+// in its place, as network_wait() does; if it was that, or is not there: the error.
+int network_restart(struct network *n, struct error *err);
 void network_release(struct network *n); // fine on a zeroed one
 
 #define cleanup_network __attribute__((cleanup(network_release)))

@@ -284,6 +284,12 @@ static int start(struct network *n, struct error *err)
 	return 0;
 }
 
+static int copy_descriptor(int fd, int *copy, struct error *err)
+{
+	*copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return fd >= 0 && *copy < 0 ? error_set_errno(err, errno, "copy a descriptor") : 0;
+}
+
 int network_start(const struct network_plan *plan, int netns_fd, int userns_fd, struct network *n,
 	struct error *err)
 {
@@ -292,22 +298,31 @@ int network_start(const struct network_plan *plan, int netns_fd, int userns_fd, 
 		.report_fd = -1,
 		.stderr_fd = -1,
 		.plan = *plan,
-		.netns_fd = netns_fd,
-		.userns_fd = userns_fd};
-	if (start(n, err) == 0)
+		.netns_fd = -1,
+		.userns_fd = -1};
+	if (copy_descriptor(netns_fd, &n->netns_fd, err) == 0 &&
+		copy_descriptor(userns_fd, &n->userns_fd, err) == 0 && start(n, err) == 0)
 		return 0;
 	network_release(n);
 	return error_context(err, "private network");
+}
+
+static void stop(struct network *n)
+{
+	process_release(&n->helper);
+	process_release(&n->interface);
+	close_fdp(&n->report_fd);
+	close_fdp(&n->stderr_fd);
+	n->report_fd = n->stderr_fd = -1;
 }
 
 void network_release(struct network *n)
 {
 	if (!n->plan.program) // zeroed
 		return;
-	process_release(&n->helper);
-	process_release(&n->interface);
-	close_fdp(&n->report_fd);
-	close_fdp(&n->stderr_fd);
+	stop(n);
+	close_fdp(&n->netns_fd);
+	close_fdp(&n->userns_fd);
 	*n = (struct network){0};
 }
 
@@ -328,6 +343,7 @@ static void last_words(int fd, char text[static 256])
 	}
 }
 
+// The helper has ended, or ends. Returns -1.
 static int program_failed(struct network *n, struct error *err)
 {
 	char words[256], how[64];
@@ -348,42 +364,52 @@ static int wait_once(struct network *n, bool *program_ended, struct error *err)
 	while (poll(p, 2, -1) < 0)
 		if (errno != EINTR)
 			return error_set_errno(err, errno, "poll");
-	if (p[0].revents) {
-		struct error report;
-		if (read(n->report_fd, &report, sizeof(report)) != sizeof(report))
-			return error_set(err, ERROR_SYSTEM, "its interface's process was killed");
-		process_release(&n->interface);
-		if (report.kind == ERROR_NONE)
-			return 0;
-		*err = report;
-		return -1;
+	if (!p[0].revents) {
+		*program_ended = true;
+		return program_failed(n, err);
 	}
-	*program_ended = true;
-	return program_failed(n, err);
+	struct error report;
+	if (read(n->report_fd, &report, sizeof(report)) != sizeof(report))
+		return error_set(err, ERROR_SYSTEM, "its interface's process was killed");
+	process_release(&n->interface);
+	if (report.kind == ERROR_NONE)
+		return 0;
+	*err = report;
+	return -1;
 }
 
 // The interface is there and stays; making it again takes IPv6 away, which slirp4netns has not.
+// Returns 0, or -1 with the second program's failure behind that of the first.
 static int use_slirp(struct network *n, struct error *err)
 {
-	struct network_plan plan = n->plan;
-	int netns_fd = n->netns_fd, userns_fd = n->userns_fd;
-	plan.program = "slirp4netns";
-	plan.ipv6 = false;
-	network_release(n);
-	return network_start(&plan, netns_fd, userns_fd, n, err);
+	struct error second;
+	bool ended;
+	stop(n);
+	n->plan.program = "slirp4netns";
+	n->plan.ipv6 = false;
+	if (start(n, &second) == 0 && wait_once(n, &ended, &second) == 0) {
+		error_clear(err);
+		return 0;
+	}
+	char first[sizeof(err->text)];
+	memcpy(first, err->text, sizeof(first));
+	return error_set(err, second.kind, "%.200s; %s", first, second.text);
 }
 
 int network_wait(struct network *n, struct error *err)
 {
-	struct error second;
 	bool ended = false;
 	if (wait_once(n, &ended, err) == 0)
 		return 0;
-	if (!ended || !streq(n->plan.program, "pasta") || use_slirp(n, &second) < 0)
-		return error_context(err, "private network");
-	if (wait_once(n, &ended, &second) == 0) {
-		error_clear(err);
+	if (ended && streq(n->plan.program, "pasta") && use_slirp(n, err) == 0)
 		return 0;
-	}
-	return error_context(err, "private network: %s; then", second.text);
+	return error_context(err, "private network");
+}
+
+int network_restart(struct network *n, struct error *err)
+{
+	program_failed(n, err);
+	if (streq(n->plan.program, "pasta") && use_slirp(n, err) == 0)
+		return 0;
+	return error_context(err, "private network");
 }

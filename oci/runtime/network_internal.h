@@ -63,5 +63,6 @@ int network_filter_load(struct error *err);
 // -1: use a filter of the traffic control instead. Only system calls.
 int network_interface_make(const struct network_plan *plan, int tun_fd, int filter_fd,
 	int *netlink_fd, unsigned *index, struct error *err);
-// Wait until the helper has attached to it.
+// Wait until the helper has attached to it: what is sent from then on it finds in the queue. That
+// it answers, too, comes 5 to 40 ms later, when it has confined itself: too long for a job to wait.
 int network_interface_wait(int netlink_fd, unsigned index, int timeout_ms, struct error *err);

@@ -194,11 +194,21 @@ static int make_tap(int tun_fd, int filter_fd, unsigned *index, struct error *er
 	return *index ? 0 : error_set_errno(err, errno, "find the container's interface");
 }
 
+// That of a program that has failed, with what was set for it.
+static int remove_old(struct error *err)
+{
+	struct netlink n = {.size = 0};
+	const struct ifinfomsg header = {.ifi_family = AF_UNSPEC};
+	netlink_begin(&n, RTM_DELLINK, 0, &header, sizeof(header), NULL); // there is none: as well
+	netlink_put(&n, IFLA_IFNAME, NETWORK_INTERFACE, sizeof(NETWORK_INTERFACE));
+	return netlink_run(&n, err);
+}
+
 int network_interface_make(const struct network_plan *plan, int tun_fd, int filter_fd,
 	int *netlink_fd, unsigned *index, struct error *err)
 {
 	unsigned i = 0;
-	if (make_tap(tun_fd, filter_fd, &i, err) < 0)
+	if (remove_old(err) < 0 || make_tap(tun_fd, filter_fd, &i, err) < 0)
 		return -1;
 	// Before it is up: then nothing is attached, and that the program attaches is an event.
 	close(tun_fd);
@@ -239,5 +249,6 @@ int network_interface_wait(int netlink_fd, unsigned index, int timeout_ms, struc
 		if (size > 0 && says_up(bytes, (size_t)size, index))
 			return 0;
 	}
-	return error_set(err, ERROR_SYSTEM, "not ready after %d ms", timeout_ms);
+	return error_set(err, ERROR_SYSTEM, "the program has not attached to the interface in %d s",
+		timeout_ms / 1000);
 }

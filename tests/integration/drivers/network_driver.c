@@ -10,6 +10,7 @@
 #include "oci/runtime/network.h"
 
 #include <getopt.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/capability.h>
@@ -129,6 +130,30 @@ static void write_report(const struct options *o, const struct network *n, long 
 		die_of(&err);
 }
 
+// To the end of the container; the program is replaced if it ends before.
+static int watch(const struct options *o, pid_t pid, struct network *n)
+{
+	struct error err = {0};
+	int status = 0;
+	cleanup_fd int child = (int)syscall(SYS_pidfd_open, pid, 0);
+	for (;;) {
+		struct pollfd p[2] = {
+			{.fd = child, .events = POLLIN}, {.fd = n->helper.pidfd, .events = POLLIN}};
+		if (poll(p, 2, -1) < 0)
+			die("poll");
+		if (p[0].revents)
+			break;
+		if (network_restart(n, &err) < 0)
+			die_of(&err);
+		write_report(o, n, 0, 0);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return 125;
+	while (o->stay)
+		pause();
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+}
+
 static int run(const struct options *o, pid_t pid, int socket)
 {
 	struct error err = {0};
@@ -154,12 +179,7 @@ static int run(const struct options *o, pid_t pid, int socket)
 	if (network_wait(&n, &err) < 0)
 		die_of(&err);
 	write_report(o, &n, started - begin, now_us() - begin);
-	int status = 0;
-	if (write(socket, "", 1) != 1 || waitpid(pid, &status, 0) != pid)
-		return 125;
-	while (o->stay)
-		pause();
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+	return write(socket, "", 1) == 1 ? watch(o, pid, &n) : 125;
 }
 
 int main(int argc, char **argv)
