@@ -59,10 +59,73 @@ static bool find_ipv6(char name[static IF_NAMESIZE])
 	       table.data && network_ipv6_interface(table.data, name);
 }
 
-int network_plan(struct network_plan *plan, struct error *err)
+struct servers {
+	char text[SERVERS_MAX][sizeof(((struct network_plan *)0)->resolver[0])];
+	int family[SERVERS_MAX];
+	size_t count;
+	bool forbidden[2]; // by IPv4, by IPv6: one of them, whether it stands in the list or not
+};
+
+static size_t keyword(const char *line, const char *word)
+{
+	size_t n = strlen(word);
+	return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == '\t') ? n : 0;
+}
+
+// The text behind the keyword. A scope (fe80::1%eth0) belongs to link-local addresses only.
+static void take_server(struct servers *s, const char *text)
+{
+	char word[INET6_ADDRSTRLEN];
+	unsigned char address[sizeof(struct in6_addr)];
+	text += strspn(text, " \t");
+	size_t n = strcspn(text, " \t\r\n%;#");
+	if (n >= sizeof(word))
+		return;
+	memcpy(word, text, n);
+	word[n] = '\0';
+	int family = strchr(word, ':') ? AF_INET6 : AF_INET;
+	if (inet_pton(family, word, address) != 1)
+		return;
+	if (network_is_forbidden(family, address)) {
+		s->forbidden[family == AF_INET6] = true;
+	} else if (s->count < SERVERS_MAX) {
+		s->family[s->count] = family;
+		inet_ntop(family, address, s->text[s->count++], sizeof(s->text[0]));
+	}
+}
+
+static void take_servers(struct servers *s, const char *resolv_conf)
+{
+	for (const char *line = resolv_conf; *line;) {
+		size_t behind = keyword(line, "nameserver");
+		if (behind)
+			take_server(s, line + behind);
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+}
+
+static void plan_resolvers(struct network_plan *p, const char *resolv_conf)
+{
+	struct servers s = {0};
+	bool usable = false;
+	take_servers(&s, resolv_conf);
+	for (size_t i = 0; i < s.count; i++)
+		usable |= s.family[i] == AF_INET || p->ipv6;
+	if (p->ipv6 && s.forbidden[1])
+		snprintf(p->resolver[1], sizeof(p->resolver[1]), "%s", NETWORK_RESOLVER_6);
+	// With no server at all the C library asks the loopback address, which is the container's.
+	if (s.forbidden[0] || (!usable && !p->resolver[1][0]))
+		snprintf(p->resolver[0], sizeof(p->resolver[0]), "%s", NETWORK_RESOLVER);
+}
+
+int network_plan(const char *resolv_conf, struct network_plan *plan, struct error *err)
 {
 	static const char *const programs[] = {"pasta", "slirp4netns"};
-	struct network_plan p = {.interface = "lo", .resolver = {NETWORK_RESOLVER}};
+	struct network_plan p = {.interface = "lo"};
+	if (strlen(resolv_conf) > NETWORK_RESOLV_CONF_MAX)
+		return error_set(err, ERROR_LIMIT, "the node's resolv.conf is over %d bytes",
+			NETWORK_RESOLV_CONF_MAX);
 	for (size_t i = 0; i < array_size(programs) && !p.program; i++) {
 		cleanup_free char *path = network_find_program(programs[i]);
 		if (path)
@@ -73,12 +136,37 @@ int network_plan(struct network_plan *plan, struct error *err)
 			"a private network needs pasta (package passt) or slirp4netns, and neither "
 			"is installed");
 	// That of slirp4netns is experimental by its own words, and has a fixed address.
-	if (streq(p.program, "pasta") && find_ipv6(p.interface)) {
-		p.ipv6 = true;
-		snprintf(p.resolver[1], sizeof(p.resolver[1]), "%s", NETWORK_RESOLVER_6);
-	}
+	p.ipv6 = streq(p.program, "pasta") && find_ipv6(p.interface);
+	plan_resolvers(&p, resolv_conf);
 	*plan = p;
 	return 0;
+}
+
+void network_resolv_conf(
+	const struct network_plan *plan, const char *resolv_conf, struct buffer *out)
+{
+	static const char *const kept[] = {"search", "domain", "options", "sortlist"};
+	struct servers s = {0};
+	bool forwarder = plan->resolver[0][0] || plan->resolver[1][0];
+	for (const char *line = resolv_conf; *line;) {
+		size_t n = strcspn(line, "\n");
+		for (size_t i = 0; i < array_size(kept); i++)
+			if (keyword(line, kept[i]))
+				buffer_printf(out, "%.*s\n", (int)n, line);
+		line += n + (line[n] == '\n');
+	}
+	for (int six = 0; six < 2; six++)
+		if (plan->resolver[six][0])
+			buffer_printf(out, "nameserver %s\n", plan->resolver[six]);
+	take_servers(&s, resolv_conf);
+	for (size_t i = 0; i < s.count; i++) {
+		bool six = s.family[i] == AF_INET6;
+		if (!plan->resolver[six][0] && (!six || plan->ipv6))
+			buffer_printf(out, "nameserver %s\n", s.text[i]);
+	}
+	// Without it an answer over 512 bytes is asked for again by TCP.
+	if (forwarder)
+		buffer_puts(out, "options edns0\n");
 }
 
 struct arguments {
@@ -106,12 +194,14 @@ static void add_pasta(struct arguments *a, const struct network_plan *plan, cons
 	// a link-local address. A loopback interface has no hardware address, so there is one, too.
 	add(a, "--interface", plan->interface, "--mac-addr", "9a:55:9a:55:9a:55");
 	add(a, "--ns-ifname", NETWORK_INTERFACE, "--address", NETWORK_ADDRESS, "--netmask",
-		"255.255.255.0", "--gateway", NETWORK_GATEWAY, "--dns-forward", NETWORK_RESOLVER);
+		"255.255.255.0", "--gateway", NETWORK_GATEWAY);
 	if (plan->ipv6)
-		add(a, "--address", NETWORK_ADDRESS_6, "--gateway", NETWORK_GATEWAY_6,
-			"--dns-forward", NETWORK_RESOLVER_6);
+		add(a, "--address", NETWORK_ADDRESS_6, "--gateway", NETWORK_GATEWAY_6);
 	else
 		add(a, "--ipv4-only");
+	for (size_t i = 0; i < array_size(plan->resolver); i++)
+		if (plan->resolver[i][0])
+			add(a, "--dns-forward", plan->resolver[i]);
 	// By default its gateway's address leads to the node's loopback, and ports that are bound
 	// on one side appear on the other.
 	add(a, "--no-map-gw", "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none",
@@ -134,86 +224,4 @@ void network_arguments(const struct network_plan *plan, const char *netns,
 		add_pasta(&a, plan, netns);
 	else
 		add_slirp(&a, netns);
-}
-
-struct servers {
-	char text[SERVERS_MAX][sizeof(((struct network_plan *)0)->resolver[0])];
-	size_t count;
-	bool forwarder;
-};
-
-static void add_server(struct servers *s, const char *address)
-{
-	for (size_t i = 0; i < s->count; i++)
-		if (streq(s->text[i], address))
-			return;
-	if (s->count < SERVERS_MAX)
-		snprintf(s->text[s->count++], sizeof(s->text[0]), "%s", address);
-}
-
-static void add_forwarder(struct servers *s, const struct network_plan *plan, int family)
-{
-	bool six = family == AF_INET6 && plan->resolver[1][0];
-	if (plan->resolver[0][0])
-		add_server(s, plan->resolver[six]);
-	s->forwarder = true;
-}
-
-// The text behind the keyword; scopes (fe80::1%eth0) belong to link-local addresses only.
-static void take_server(
-	struct servers *s, const struct network_plan *plan, const char *text, size_t size)
-{
-	char word[INET6_ADDRSTRLEN], canonical[INET6_ADDRSTRLEN];
-	unsigned char address[sizeof(struct in6_addr)];
-	size_t from = 0;
-	while (from < size && (text[from] == ' ' || text[from] == '\t'))
-		from++;
-	size_t n = strcspn(text + from, " \t\r\n%;#");
-	if (n >= sizeof(word))
-		return;
-	memcpy(word, text + from, n);
-	word[n] = '\0';
-	int family = strchr(word, ':') ? AF_INET6 : AF_INET;
-	if (inet_pton(family, word, address) != 1 ||
-		!inet_ntop(family, address, canonical, sizeof(canonical)))
-		return;
-	if (network_is_forbidden(family, address))
-		add_forwarder(s, plan, family);
-	else if (family == AF_INET || plan->ipv6)
-		add_server(s, canonical);
-}
-
-static size_t keyword(const char *line, const char *word)
-{
-	size_t n = strlen(word);
-	return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == '\t') ? n : 0;
-}
-
-int network_resolv_conf(
-	const struct network_plan *plan, const char *node, struct buffer *out, struct error *err)
-{
-	static const char *const kept[] = {"search", "domain", "options", "sortlist"};
-	struct servers servers = {0};
-	if (strlen(node) > NETWORK_RESOLV_CONF_MAX)
-		return error_set(err, ERROR_LIMIT, "the node's resolv.conf is over %d bytes",
-			NETWORK_RESOLV_CONF_MAX);
-	for (const char *line = node; *line;) {
-		size_t n = strcspn(line, "\n"), behind = keyword(line, "nameserver");
-		if (behind)
-			take_server(&servers, plan, line + behind, n - behind);
-		for (size_t i = 0; i < array_size(kept); i++)
-			if (keyword(line, kept[i]))
-				buffer_printf(out, "%.*s\n", (int)n, line);
-		line += n + (line[n] == '\n');
-	}
-	// The C library then asks the node's loopback address.
-	if (servers.count == 0)
-		add_forwarder(&servers, plan, AF_INET);
-	for (size_t i = 0; i < servers.count; i++)
-		buffer_printf(out, "nameserver %s\n", servers.text[i]);
-	// Without it an answer over 512 bytes is asked for again by TCP, which pasta's forwarder
-	// takes in its newer versions only.
-	if (servers.forwarder)
-		buffer_puts(out, "options edns0\n");
-	return 0;
 }

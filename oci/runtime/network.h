@@ -22,17 +22,22 @@ struct network_plan {
 	const char *program;	     // "pasta", "slirp4netns": the first that is installed
 	bool ipv6;		     // the node has a default route for it, and the program can
 	char interface[IF_NAMESIZE]; // of the node: the one with that route, else "lo"
-	char resolver[2][64]; // where the program forwards name queries from (v4, v6); "" if none
+	// Where the program takes name queries, for servers of the node that are not reachable from
+	// inside: by IPv4, by IPv6; "" if it need not.
+	char resolver[2][64];
 };
-// ERROR_NOT_FOUND, naming the packages, where neither program is installed.
-int network_plan(struct network_plan *plan, struct error *err);
-// The container's resolv.conf, appended: that of the node (text) without the servers that are not
-// reachable from inside (loopback, link-local, a cloud's own), for which the forwarder stands. All
-// other servers stay: they answer by TCP as well, which the forwarder of older versions of pasta
-// does not. Text over NETWORK_RESOLV_CONF_MAX bytes is ERROR_LIMIT.
+// `resolv_conf`: the text of the node's, as the program will find it in /etc/resolv.conf.
+// ERROR_NOT_FOUND, naming the packages, where neither program is installed; a text over
+// NETWORK_RESOLV_CONF_MAX bytes is ERROR_LIMIT.
 enum { NETWORK_RESOLV_CONF_MAX = 64 * 1024 };
-int network_resolv_conf(
-	const struct network_plan *plan, const char *node, struct buffer *out, struct error *err);
+int network_plan(const char *resolv_conf, struct network_plan *plan, struct error *err);
+// The container's resolv.conf, appended: that of the node with its servers if all can be reached
+// from inside, and with the program's forwarder in their place (for IPv4 and IPv6 each) if one of
+// them is a loopback or link-local address or a cloud's own. Not both, as pasta lets the answers of
+// the server that it forwards to come from the forwarder, whoever was asked; and not the forwarder
+// always, as it knows but the first server, and older versions of pasta's take no TCP.
+void network_resolv_conf(
+	const struct network_plan *plan, const char *resolv_conf, struct buffer *out);
 
 // A zeroed one holds nothing.
 struct network {

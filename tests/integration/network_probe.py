@@ -8,7 +8,9 @@
     dns RESOLV NAME      ask the first server of the file RESOLV
 Answers begin with "ok ", "refused " (at once: an error) or "timeout"."""
 
+import concurrent.futures
 import ipaddress
+import itertools
 import json
 import re
 import socket
@@ -19,6 +21,7 @@ import time
 TIMEOUT = 1.5
 INTERFACE = "eth0"
 PACKET_QDISC_BYPASS = 20
+source_ports = itertools.count(40000)
 
 
 def family(address):
@@ -91,7 +94,7 @@ def syn_frame(address, port, source_port, own_mac):
 
 def frame(address, port):
     six = ":" in address
-    source_port = 40000 + int(time.monotonic() * 1000) % 20000
+    source_port = next(source_ports)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as s:
         s.bind((INTERFACE, 3))
         s.setsockopt(263, PACKET_QDISC_BYPASS, 1)
@@ -120,4 +123,5 @@ def run(words):
         return f"refused {e.strerror}" if took < 0.5 else f"late {e.strerror}"
 
 
-print(json.dumps([run(probe.split()) for probe in sys.argv[1:]]))
+with concurrent.futures.ThreadPoolExecutor(32) as pool:
+    print(json.dumps(list(pool.map(run, [probe.split() for probe in sys.argv[1:]]))))

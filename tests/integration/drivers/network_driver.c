@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a command in a user and a network namespace of its own with a private network:
-//   network_driver [--program NAME] [--raw] [--resolv FILE] [--report FILE] [--stay] COMMAND…
-// --raw: with CAP_NET_RAW, of all capabilities; --resolv: where the container's resolv.conf is
-// written; --report: a line with the program, its process id, microseconds until network_start()
-// and network_wait() returned; --stay: do not clean up, but wait to be killed.
+//   network_driver [--path PATH] [--raw] [--resolv FILE] [--report FILE] [--stay] COMMAND…
+// --path: where pasta and slirp4netns are looked for; --raw: with CAP_NET_RAW, of all capabilities;
+// --resolv: where the container's resolv.conf is written; --report: a line with the program, its
+// process id, microseconds until network_start() and network_wait() returned; --stay: do not clean
+// up, but wait to be killed.
 #include "base/file.h"
 #include "base/text.h"
 #include "oci/runtime/network.h"
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 struct options {
-	const char *program, *resolv, *report;
+	const char *path, *resolv, *report;
 	bool raw, stay;
 	char **command;
 };
@@ -110,13 +111,20 @@ static int open_namespace(pid_t pid, const char *name)
 	return fd;
 }
 
-static void write_resolv(const char *path, const struct network_plan *plan)
+static void make_plan(const struct options *o, struct network_plan *plan)
 {
 	struct error err;
 	cleanup_buffer struct buffer node = {0}, out = {0};
-	if (file_read(AT_FDCWD, "/etc/resolv.conf", NETWORK_RESOLV_CONF_MAX, &node, &err) < 0 ||
-		network_resolv_conf(plan, node.data ? node.data : "", &out, &err) < 0 ||
-		file_write_atomic(AT_FDCWD, path, out.data, out.size, 0644, &err) < 0)
+	if (file_read(AT_FDCWD, "/etc/resolv.conf", NETWORK_RESOLV_CONF_MAX, &node, &err) < 0)
+		die_of(&err);
+	buffer_putc(&node, '\n');
+	// In this process only: the command is in another.
+	if (o->path && setenv("PATH", o->path, 1) < 0)
+		die("setenv");
+	if (network_plan(node.data, plan, &err) < 0)
+		die_of(&err);
+	network_resolv_conf(plan, node.data, &out);
+	if (o->resolv && file_write_atomic(AT_FDCWD, o->resolv, out.data, out.size, 0644, &err) < 0)
 		die_of(&err);
 }
 
@@ -164,14 +172,7 @@ static int run(const struct options *o, pid_t pid, int socket)
 		return 125;
 	write_maps(pid);
 	cleanup_fd int netns = open_namespace(pid, "net"), userns = open_namespace(pid, "user");
-	if (network_plan(&plan, &err) < 0)
-		die_of(&err);
-	if (o->program) {
-		plan.program = o->program;
-		plan.ipv6 = plan.ipv6 && streq(o->program, "pasta");
-	}
-	if (o->resolv)
-		write_resolv(o->resolv, &plan);
+	make_plan(o, &plan);
 	long begin = now_us();
 	if (network_start(&plan, netns, userns, &n, &err) < 0)
 		die_of(&err);
@@ -184,7 +185,7 @@ static int run(const struct options *o, pid_t pid, int socket)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"program", required_argument, NULL, 'p'},
+	static const struct option options[] = {{"path", required_argument, NULL, 'p'},
 		{"raw", no_argument, NULL, 'w'}, {"resolv", required_argument, NULL, 'v'},
 		{"report", required_argument, NULL, 'r'}, {"stay", no_argument, NULL, 's'}, {0}};
 	struct options o = {0};
@@ -192,7 +193,7 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
 		switch (c) {
 		case 'p':
-			o.program = optarg;
+			o.path = optarg;
 			break;
 		case 'w':
 			o.raw = true;
