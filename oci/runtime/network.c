@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "base/weaken.h"
 #include "oci/runtime/network_internal.h"
 
 #include <arpa/inet.h>
@@ -105,7 +106,7 @@ static void take_servers(struct servers *s, const char *resolv_conf)
 	}
 }
 
-static void plan_resolvers(struct network_plan *p, const char *resolv_conf)
+void network_plan_resolvers(struct network_plan *p, const char *resolv_conf)
 {
 	struct servers s = {0};
 	bool usable = false;
@@ -137,7 +138,7 @@ int network_plan(const char *resolv_conf, struct network_plan *plan, struct erro
 			"is installed");
 	// That of slirp4netns is experimental by its own words, and has a fixed address.
 	p.ipv6 = streq(p.program, "pasta") && find_ipv6(p.interface);
-	plan_resolvers(&p, resolv_conf);
+	network_plan_resolvers(&p, resolv_conf);
 	*plan = p;
 	return 0;
 }
@@ -204,16 +205,19 @@ static void add_pasta(struct arguments *a, const struct network_plan *plan, cons
 			add(a, "--dns-forward", plan->resolver[i]);
 	// By default its gateway's address leads to the node's loopback, and ports that are bound
 	// on one side appear on the other.
-	add(a, "--no-map-gw", "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none",
-		"--udp-ns", "none");
+	if (!weakened("network-loopback"))
+		add(a, "--no-map-gw");
+	add(a, "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns",
+		"none");
 	add(a, "--no-dhcp", "--no-dhcpv6", "--no-ra");
 }
 
 static void add_slirp(struct arguments *a, const char *netns)
 {
-	add(a, "slirp4netns", "--netns-type=path", "--cidr=" NETWORK_CIDR, "--mtu=65520",
-		"--disable-host-loopback", "--enable-sandbox", "--enable-seccomp", netns,
-		NETWORK_INTERFACE);
+	add(a, "slirp4netns", "--netns-type=path", "--cidr=" NETWORK_CIDR, "--mtu=65520");
+	if (!weakened("network-loopback"))
+		add(a, "--disable-host-loopback");
+	add(a, "--enable-sandbox", "--enable-seccomp", netns, NETWORK_INTERFACE);
 }
 
 void network_arguments(const struct network_plan *plan, const char *netns,

@@ -34,6 +34,9 @@ char *network_find_program(const char *name);
 // The interface of the default route in the text of /proc/net/ipv6_route.
 bool network_ipv6_interface(const char *table, char name[static IF_NAMESIZE]);
 
+// The forwarders that the container needs, for a plan whose other members are set.
+void network_plan_resolvers(struct network_plan *plan, const char *resolv_conf);
+
 // What the container must not reach.
 struct network_forbidden {
 	int family;
