@@ -25,6 +25,7 @@ KERNEL_COMPLAINTS = re.compile(
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="also what takes minutes and gigabytes")
+    parser.addoption("--vm", action="store_true", help="also what only a machine of its own allows")
     parser.addoption(
         "--campaign", type=int, default=10, metavar="N", help="how many pulls the kill test breaks"
     )
@@ -32,6 +33,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: takes minutes; run with --full only")
+    config.addinivalue_line("markers", "vm: changes the machine, or needs its systemd; tests/vm/run")
     # Orphans come to us, so that a helper that outlives its parent is found.
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise pytest.UsageError("prctl(PR_SET_CHILD_SUBREAPER) failed")
@@ -42,12 +44,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --full, `full` tests are deselected, which is no skip: CI fails on skips."""
-    if config.getoption("--full"):
-        return
-    chosen = [i for i in items if "full" not in i.keywords]
-    config.hook.pytest_deselected(items=[i for i in items if "full" in i.keywords])
-    items[:] = chosen
+    """Without --full, `full` tests are deselected, which is no skip: CI fails on skips. So are `vm` tests."""
+    left_out = {m for m in ("full", "vm") if not config.getoption(f"--{m}")}
+    config.hook.pytest_deselected(items=[i for i in items if left_out & set(i.keywords)])
+    items[:] = [i for i in items if not left_out & set(i.keywords)]
 
 
 @pytest.fixture
