@@ -210,9 +210,7 @@ static int add_files(struct sandbox *s, struct error *err)
 			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 			"127.0.1.1\t%s\n",
 			s->spec.hostname);
-		if (network_resolv_conf(
-			    &s->network_plan, node.data ? node.data : "", &resolv, err) < 0)
-			return -1;
+		network_resolv_conf(&s->network_plan, node.data ? node.data : "", &resolv);
 	}
 	add_file(s, "/etc/hosts", &hosts);
 	add_file(s, "/etc/resolv.conf", s->private_network ? &resolv : &node);
@@ -364,6 +362,14 @@ static int open_group(struct sandbox *s, struct error *err)
 	return s->cgroup ? 0 : -1;
 }
 
+static int plan_network(struct sandbox *s, struct error *err)
+{
+	cleanup_buffer struct buffer node = {0};
+	if (read_node_file("/etc/resolv.conf", &node, err) < 0)
+		return -1;
+	return network_plan(node.data ? node.data : "", &s->network_plan, err);
+}
+
 static int choose_network(struct sandbox *s, struct error *err)
 {
 	enum job_network network = s->job.spec->network;
@@ -379,7 +385,7 @@ static int choose_network(struct sandbox *s, struct error *err)
 	if (!s->private_network)
 		return 0;
 	if (asked || geteuid() == 0 || access("/dev/net/tun", R_OK | W_OK) == 0)
-		return network_plan(&s->network_plan, err);
+		return plan_network(s, err);
 	s->private_network = false;
 	buffer_printf(&s->warnings, "the job has no network: /dev/net/tun is not yours to open\n");
 	return 0;

@@ -82,7 +82,12 @@ static void set_process(struct arena *a, struct runtime_process *p)
 	p->has_oom_score_adj = true;
 	p->oom_score_adj = 500; // before anything of the node itself
 	p->rlimits = arena_array(a, struct runtime_rlimit, 2);
-	p->rlimits[0] = (struct runtime_rlimit){RLIMIT_NOFILE, FILES_SOFT, FILES_HARD};
+	// Not more than we have: raising it takes a capability that we may lack.
+	struct rlimit files = {FILES_HARD, FILES_HARD};
+	getrlimit(RLIMIT_NOFILE, &files);
+	rlim_t hard = files.rlim_max < FILES_HARD ? files.rlim_max : FILES_HARD;
+	p->rlimits[0] = (struct runtime_rlimit){
+		RLIMIT_NOFILE, hard < FILES_SOFT ? hard : FILES_SOFT, hard};
 	p->rlimits[1] = (struct runtime_rlimit){RLIMIT_CORE, 0, 0};
 	p->rlimit_count = 2;
 }
