@@ -3,6 +3,7 @@
 #include "agent/command/command.h"
 #include "agent/command/run_remove.h"
 #include "agent/command/run_request.h"
+#include "agent/job/other_runtime.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "oci/runtime/rootfs.h"
@@ -96,6 +97,29 @@ static int end_early(
 	return -1;
 }
 
+// The container is described as for a start, in a run that is removed again.
+static int print_config(struct command *c, const struct job *job, struct error *err)
+{
+	struct sandbox sandbox;
+	struct error second = {0};
+	cleanup_buffer struct buffer json = {0};
+	const struct cause cause = {.class = CAUSE_USER, .code = "NotRun", .exit_code = -1};
+	int rc = sandbox_open(&sandbox, job, &c->config.policy, err);
+	if (rc == 0) {
+		rc = other_runtime_config(&sandbox, &json, err);
+		if (sandbox_close(&sandbox, NULL, rc < 0 ? &second : err) < 0)
+			rc = -1;
+	}
+	if (run_end(job->run, RUN_CANCELED, &cause, 1, rc < 0 ? &second : err) < 0 ||
+		run_remove(c->store, job->run->id, rc < 0 ? &second : err) < 0)
+		rc = -1;
+	if (rc < 0)
+		return -1;
+	return fwrite(json.data, 1, json.size, stdout) == json.size
+		       ? 0
+		       : error_set_errno(err, errno, "standard output");
+}
+
 static int execute(struct command *c, const struct run_request *q, struct job_spec *spec,
 	struct run *run, struct error *err)
 {
@@ -115,6 +139,8 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 	};
 	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
 		return end_early(run, phase, canceled, q->image != NULL, err);
+	if (q->print_config)
+		return print_config(c, &job, err);
 	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
 		.log_bytes = c->config.log_max_size,
 		.log_keep_free = c->config.log_keep_free,
@@ -158,7 +184,7 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 	if (run_create(&run, c->store, s->experiment, q->image ? "job.json" : "job.yaml",
 		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
 		return -1;
-	if (!q->image)
+	if (!q->image && !q->print_config)
 		fprintf(stderr, "%s: %s\n", run.id, run.path);
 	return execute(c, q, s, &run, err);
 }

@@ -167,8 +167,10 @@ static int run_hooks(struct creation *c, enum runtime_hook_point point, enum run
 }
 
 // Called in the child at those points that are in the container.
-static int on_hook(void *data, enum runtime_hook_point point, pid_t pid, struct error *err)
+static int on_hook(
+	void *data, enum runtime_hook_point point, pid_t pid, int root_fd, struct error *err)
 {
+	(void)root_fd; // the bundle has it
 	struct creation *c = data;
 	enum runtime_status status =
 		point == RUNTIME_HOOK_START_CONTAINER ? RUNTIME_CREATED : RUNTIME_CREATING;

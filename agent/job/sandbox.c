@@ -3,6 +3,7 @@
 
 #include "agent/job/other_runtime.h"
 #include "agent/job/ownership.h"
+#include "agent/job/sandbox_hooks.h"
 #include "agent/job/variables.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -503,6 +504,7 @@ int sandbox_open(struct sandbox *s, const struct job *job, const struct job_poli
 		.start_fifo = -1,
 		.console_socket = -1,
 		.prepare = prepare,
+		.hook = sandbox_hook,
 		.data = s,
 		.warnings = &s->warnings,
 	};
@@ -549,7 +551,13 @@ int sandbox_start(
 		container_release(c);
 		return -1;
 	}
-	return s->other ? other_runtime_start(s, s->policy->runtime, err) : container_start(c, err);
+	if (s->other) // which runs the hooks, too
+		return other_runtime_start(s, s->policy->runtime, err);
+	if (container_start(c, err) < 0)
+		return -1;
+	sandbox_hooks_after(s, RUNTIME_HOOK_POSTSTART, c->init.pid, &s->warnings);
+	s->started = true;
+	return 0;
 }
 
 bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats)
@@ -568,6 +576,8 @@ int sandbox_close(struct sandbox *s, struct buffer *notes, struct error *err)
 	if (s->cgroup && cgroup_destroy(s->cgroup, DESTROY_MS, rc < 0 ? &second : err) < 0)
 		rc = -1;
 	cgroup_free(s->cgroup);
+	if (s->started)
+		sandbox_hooks_after(s, RUNTIME_HOOK_POSTSTOP, 0, notes ? notes : &s->warnings);
 	close_devices(s, notes);
 	close_fdp(&s->netns_fd);
 	close_fdp(&s->network_userns_fd);

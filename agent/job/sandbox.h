@@ -24,7 +24,8 @@ struct sandbox {
 	uint32_t first_id; // 0: the node's ids
 	bool single_id;	   // of an ordinary user who has only his own
 	struct cgroup *cgroup;
-	bool other; // another runtime has made the container
+	bool other;   // another runtime has made the container
+	bool started; // by ours
 	struct network_plan network_plan;
 	struct network network;
 	bool private_network;

@@ -314,9 +314,8 @@ static void end_group(struct supervisor *s)
 	run->has_stats = s->has_sandbox && s->sandbox.cgroup &&
 			 cgroup_stats(s->sandbox.cgroup, &run->stats, &ignored) == 0;
 	run->cgroup = NULL;
-	s->warnings = s->has_sandbox && s->sandbox.warnings.size ? xstrdup(s->sandbox.warnings.data)
-								 : NULL;
-	run->warnings = s->warnings;
+	if (s->has_sandbox && s->sandbox.warnings.size)
+		buffer_puts(&s->warnings, s->sandbox.warnings.data);
 }
 
 // Mounts go before the record says that it is over; the folder of the control socket after it, so
@@ -331,8 +330,9 @@ static void finish(struct supervisor *s, int rc, int status, struct error *err)
 		end.cause = cause_of_error(s->phase, err);
 	else
 		conclude(s, status, &end);
-	if (s->has_sandbox && sandbox_close(&s->sandbox, NULL, &second) < 0 && rc == 0)
+	if (s->has_sandbox && sandbox_close(&s->sandbox, &s->warnings, &second) < 0 && rc == 0)
 		*err = second;
+	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
 	if (run_end(s->run, end.state, &end.cause, end.exit_status, &second) < 0 && rc == 0)
 		*err = second;
@@ -350,7 +350,7 @@ static void release(struct supervisor *s)
 	close_fdp(&s->folder_fd);
 	close_fdp(&s->stdin_fd);
 	supervise_request_release(&s->request);
-	free(s->warnings);
+	buffer_release(&s->warnings);
 }
 
 int supervisor_main(void)

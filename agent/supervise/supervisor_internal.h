@@ -22,8 +22,8 @@ struct supervisor {
 	struct sandbox sandbox;
 	bool has_sandbox;
 	struct container container;
-	char *warnings;	 // of the sandbox, once that is closed
-	int stop_signal; // of the image, else SIGTERM
+	struct buffer warnings; // of the sandbox, once that is closed
+	int stop_signal;	// of the image, else SIGTERM
 	uint64_t grace_ms;
 	enum cause_phase phase;
 };

@@ -177,8 +177,8 @@ static int run_hooks(const struct container_launch *l, int sync_fd, pid_t pid, s
 			hooks[RUNTIME_HOOK_CREATE_CONTAINER].count))
 		return 0;
 	if (expect(o, sync_fd, SYNC_MOUNTED, &m, err) < 0 ||
-		o->hook(o->data, RUNTIME_HOOK_PRESTART, pid, err) < 0 ||
-		o->hook(o->data, RUNTIME_HOOK_CREATE_RUNTIME, pid, err) < 0)
+		o->hook(o->data, RUNTIME_HOOK_PRESTART, pid, -1, err) < 0 ||
+		o->hook(o->data, RUNTIME_HOOK_CREATE_RUNTIME, pid, -1, err) < 0)
 		return -1;
 	return sync_send(sync_fd, SYNC_GO, pid, NULL, err);
 }

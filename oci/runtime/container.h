@@ -59,8 +59,10 @@ struct container_options {
 	// hooks. May be NULL.
 	int (*prepare)(void *data, pid_t pid, struct error *err);
 	// Called in the child at RUNTIME_HOOK_CREATE_CONTAINER, before the root is changed, and at
-	// RUNTIME_HOOK_START_CONTAINER. `pid`: its own in the caller's PID namespace. May be NULL.
-	int (*hook)(void *data, enum runtime_hook_point point, pid_t pid, struct error *err);
+	// RUNTIME_HOOK_START_CONTAINER. `pid`: its own in the caller's PID namespace; `root_fd`:
+	// the new root at the first of the two, else -1. May be NULL.
+	int (*hook)(void *data, enum runtime_hook_point point, pid_t pid, int root_fd,
+		struct error *err);
 	void *data;
 	struct buffer *warnings; // one line each: what could not be had and is not vital; or NULL
 };

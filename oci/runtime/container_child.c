@@ -136,7 +136,7 @@ static bool has_hooks(const struct runtime_spec *spec)
 	       spec->hooks[RUNTIME_HOOK_CREATE_CONTAINER].count;
 }
 
-static int run_hooks(const struct container_launch *l, pid_t pid, struct error *err)
+static int run_hooks(const struct container_launch *l, pid_t pid, int root_fd, struct error *err)
 {
 	const struct container_options *o = l->o;
 	if (!o->hook || !has_hooks(o->spec))
@@ -144,7 +144,7 @@ static int run_hooks(const struct container_launch *l, pid_t pid, struct error *
 	if (sync_send(l->sync_fd, SYNC_MOUNTED, 0, NULL, err) < 0)
 		return -1;
 	await(l);
-	return o->hook(o->data, RUNTIME_HOOK_CREATE_CONTAINER, pid, err);
+	return o->hook(o->data, RUNTIME_HOOK_CREATE_CONTAINER, pid, root_fd, err);
 }
 
 // *root_fd: the container's root, open.
@@ -160,7 +160,7 @@ static int build_root(const struct container_launch *l, pid_t pid, int *root_fd,
 		if (container_write_file(*root_fd, &o->files[i], err) < 0)
 			return -1;
 	cleanup_fd int cwd = container_target(*root_fd, o->spec->process.cwd, false, false, err);
-	if (cwd < 0 || set_names(o->spec, err) < 0 || run_hooks(l, pid, err) < 0)
+	if (cwd < 0 || set_names(o->spec, err) < 0 || run_hooks(l, pid, *root_fd, err) < 0)
 		return -1;
 	return leave_node(*root_fd, o->spec, err);
 }
@@ -265,7 +265,7 @@ static int start_hook(void *data, struct error *err)
 	const struct container_options *o = s->l->o;
 	if (!o->hook || !o->spec->hooks[RUNTIME_HOOK_START_CONTAINER].count)
 		return 0;
-	return o->hook(o->data, RUNTIME_HOOK_START_CONTAINER, s->pid, err);
+	return o->hook(o->data, RUNTIME_HOOK_START_CONTAINER, s->pid, -1, err);
 }
 
 static void __attribute__((noreturn))

@@ -86,8 +86,8 @@ static void set_process(struct arena *a, struct runtime_process *p)
 	struct rlimit files = {FILES_HARD, FILES_HARD};
 	getrlimit(RLIMIT_NOFILE, &files);
 	rlim_t hard = files.rlim_max < FILES_HARD ? files.rlim_max : FILES_HARD;
-	p->rlimits[0] = (struct runtime_rlimit){
-		RLIMIT_NOFILE, hard < FILES_SOFT ? hard : FILES_SOFT, hard};
+	p->rlimits[0] =
+		(struct runtime_rlimit){RLIMIT_NOFILE, hard < FILES_SOFT ? hard : FILES_SOFT, hard};
 	p->rlimits[1] = (struct runtime_rlimit){RLIMIT_CORE, 0, 0};
 	p->rlimit_count = 2;
 }

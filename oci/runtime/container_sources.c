@@ -52,8 +52,7 @@ static int open_namespaces(struct container_launch *l, struct error *err)
 			"without a path)");
 	// Else it would be the node's own that gets the name.
 	if ((spec->hostname || spec->domainname) && !spec->namespaces[RUNTIME_NAMESPACE_UTS].wanted)
-		return error_set(err, ERROR_INVALID,
-			"%s: needs a UTS namespace (linux.namespaces)",
+		return error_set(err, ERROR_INVALID, "%s: needs a UTS namespace (linux.namespaces)",
 			spec->hostname ? "hostname" : "domainname");
 	if (spec->namespaces[RUNTIME_NAMESPACE_TIME].wanted)
 		return error_set(err, ERROR_INVALID, "linux.namespaces: \"time\" is not supported");
