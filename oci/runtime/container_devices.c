@@ -32,8 +32,19 @@ static const struct {
 	{"stderr", "/proc/self/fd/2"},
 };
 
-// The folder of a name below /dev, and the last part of it.
-static int open_parent(int dev_fd, const char *name, const char **last, struct error *err)
+// What is made outside of the container's user namespace belongs to its root nevertheless. (Made
+// inside, it does, and may not be given away by number.)
+static int own(int folder, const char *name, const struct runtime_spec *spec, uid_t uid, gid_t gid)
+{
+	uint32_t outer_uid = uid, outer_gid = gid;
+	user_namespace_outside(&spec->uid_mappings, uid, &outer_uid);
+	user_namespace_outside(&spec->gid_mappings, gid, &outer_gid);
+	return fchownat(folder, name, outer_uid, outer_gid, AT_SYMLINK_NOFOLLOW);
+}
+
+// The folder of a name below /dev, and the last part of it. `spec` NULL: we are inside.
+static int open_parent(int dev_fd, const char *name, const struct runtime_spec *spec,
+	const char **last, struct error *err)
 {
 	cleanup_fd int folder = fcntl(dev_fd, F_DUPFD_CLOEXEC, 3);
 	for (const char *p = name;;) {
@@ -43,7 +54,12 @@ static int open_parent(int dev_fd, const char *name, const char **last, struct e
 			return steal_fd(&folder);
 		}
 		cleanup_free char *part = xstrndup(p, n);
-		if (mkdirat(folder, part, 0755) < 0 && errno != EEXIST)
+		int made = mkdirat(folder, part, 0755);
+		if (made == 0 && spec)
+			made = own(folder, part, spec, 0, 0);
+		else if (made < 0 && errno == EEXIST)
+			made = 0;
+		if (made < 0)
 			return error_set_errno(err, errno, "make the folder of /dev/%s", name);
 		int next = openat(folder, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (next < 0)
@@ -59,14 +75,10 @@ static int make_node(int folder, const char *name, const struct runtime_device *
 {
 	mode_t type = d->type == 'b' ? S_IFBLK : d->type == 'p' ? S_IFIFO : S_IFCHR;
 	mode_t mode = d->mode ? d->mode & 07777 : 0666;
-	uint32_t uid = d->uid, gid = d->gid;
 	dev_t number = d->type == 'p' ? 0 : makedev((unsigned)d->major, (unsigned)d->minor);
-	user_namespace_outside(&spec->uid_mappings, d->uid, &uid);
-	user_namespace_outside(&spec->gid_mappings, d->gid, &gid);
 	if (mknodat(folder, name, type | mode, number) < 0)
 		return error_set_errno(err, errno, "make %s", d->path);
-	if (fchmodat(folder, name, mode, 0) < 0 ||
-		fchownat(folder, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fchmodat(folder, name, mode, 0) < 0 || own(folder, name, spec, d->uid, d->gid) < 0)
 		return error_set_errno(err, errno, "own %s", d->path);
 	return 0;
 }
@@ -99,7 +111,8 @@ static int make_device(int dev_fd, const struct runtime_device *d, const struct 
 {
 	const char *name = d->path + sizeof("/dev/") - 1, *last;
 	struct stat st;
-	cleanup_fd int folder = open_parent(dev_fd, name + strspn(name, "/"), &last, err);
+	cleanup_fd int folder =
+		open_parent(dev_fd, name + strspn(name, "/"), bind ? NULL : spec, &last, err);
 	if (folder < 0)
 		return -1;
 	if (fstatat(folder, last, &st, AT_SYMLINK_NOFOLLOW) == 0) {
@@ -120,8 +133,14 @@ int container_make_devices(
 	for (size_t i = 0; i < spec->device_count; i++)
 		if (make_device(dev_fd, &spec->devices[i], spec, bind, true, err) < 0)
 			return -1;
-	for (size_t i = 0; i < array_size(links); i++)
-		if (symlinkat(links[i].text, dev_fd, links[i].name) < 0 && errno != EEXIST)
+	for (size_t i = 0; i < array_size(links); i++) {
+		int made = symlinkat(links[i].text, dev_fd, links[i].name);
+		if (made == 0 && !bind)
+			made = own(dev_fd, links[i].name, spec, 0, 0);
+		else if (made < 0 && errno == EEXIST)
+			made = 0;
+		if (made < 0)
 			return error_set_errno(err, errno, "make /dev/%s", links[i].name);
+	}
 	return 0;
 }
