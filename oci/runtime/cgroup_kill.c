@@ -117,7 +117,8 @@ static int signal_all(const struct cgroup *g, int64_t deadline, struct error *er
 	pid_t *pids;
 	size_t count;
 	int64_t soon = now_ms() + FREEZE_MS / 4;
-	freeze(g, true, soon < deadline ? soon : deadline);
+	if (!weakened("cgroup-freeze"))
+		freeze(g, true, soon < deadline ? soon : deadline);
 	int rc = cgroup_processes(g, &a, &pids, &count, err);
 	for (size_t i = 0; rc == 0 && i < count; i++)
 		kill(pids[i], SIGKILL);
@@ -125,13 +126,11 @@ static int signal_all(const struct cgroup *g, int64_t deadline, struct error *er
 	return rc;
 }
 
-// Returns 1 where the kernel has taken the matter on (5.14).
-static int kill_by_kernel(const struct cgroup *g)
+// The kernel can do it by itself since 5.14, also to what is just being forked.
+static bool kill_by_kernel(const struct cgroup *g)
 {
 	const struct cgroup_part *v2 = cgroup_part_v2(g);
-	if (!v2 || weakened("cgroup-kill"))
-		return 0;
-	return cgroup_write(v2->dir, "cgroup.kill", "1") == 0;
+	return v2 && cgroup_write(v2->dir, "cgroup.kill", "1") == 0;
 }
 
 // Remove all that can be removed. Returns 0 when nothing is left, else -1 with errno EBUSY where

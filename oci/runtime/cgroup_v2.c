@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PERIOD_DEFAULT = 100000, LIST_TEXT = 1024 };
+enum { PERIOD_DEFAULT = 100000, LIST_TEXT = 1024, PROCS_TEXT = 65536 };
 
 static const char *number(struct arena *a, int64_t n)
 {
@@ -161,7 +161,7 @@ int cgroup_v2_settings(struct arena *a, const struct runtime_resources *r,
 // own kind: the container's) moves into a leaf beside the groups that we make.
 static int move_into_leaf(const char *root, struct error *err)
 {
-	char leaf[512], list[65536];
+	char leaf[512], list[PROCS_TEXT];
 	snprintf(leaf, sizeof(leaf), "%s/init", root);
 	if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
 		return error_set_errno(err, errno, "make cgroup %s", leaf);
@@ -212,29 +212,47 @@ static unsigned enable(int dir, unsigned wanted)
 	return missing;
 }
 
-// Make one parent hand the controllers down. Returns those that the next level has.
-static unsigned pass_down(const char *folder, bool root, unsigned wanted, struct buffer *warnings)
+// May this group give controllers to those below? Not with processes in it, the root of the whole
+// machine excepted. The kernel would let some through (the threaded ones, such as pids), and make
+// groups of them that no process can enter.
+static bool can_pass_down(int dir, const char *folder, bool top, struct buffer *warnings)
 {
-	char has[LIST_TEXT], given[LIST_TEXT], list[65536];
+	char list[PROCS_TEXT];
+	struct error err = {0};
+	if (faccessat(dir, "cgroup.type", F_OK, 0) < 0 || // which only the root lacks
+		!cgroup_read(dir, "cgroup.procs", list, sizeof(list)) || !*list)
+		return true;
+	if (!top || !is_among(list, getpid())) {
+		buffer_printf(warnings,
+			"cgroup %s gives no limits to the groups below it: there are processes in "
+			"it (for a service of systemd: set DelegateSubgroup= or start it "
+			"elsewhere)\n",
+			folder);
+		return false;
+	}
+	if (move_into_leaf(folder, &err) < 0)
+		buffer_printf(warnings, "%s\n", err.text);
+	return !err.kind;
+}
+
+// Make one parent hand the controllers down. Returns those that the next level has.
+static unsigned pass_down(const char *folder, bool top, unsigned wanted, struct buffer *warnings)
+{
+	char has[LIST_TEXT], given[LIST_TEXT];
 	cleanup_fd int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0 || !cgroup_read(dir, "cgroup.controllers", has, sizeof(has)) ||
 		!cgroup_read(dir, "cgroup.subtree_control", given, sizeof(given)))
 		return 0;
 	wanted &= cgroup_controllers_parse(has);
-	unsigned missing = enable(dir, wanted & ~cgroup_controllers_parse(given));
-	if (missing && errno == EBUSY && root &&
-		cgroup_read(dir, "cgroup.procs", list, sizeof(list)) && is_among(list, getpid())) {
-		struct error moved = {0};
-		if (move_into_leaf(folder, &moved) < 0)
-			buffer_printf(warnings, "%s\n", moved.text);
-		missing = enable(dir, missing);
-	}
+	unsigned missing = wanted & ~cgroup_controllers_parse(given);
+	if (!missing)
+		return wanted;
+	if (!can_pass_down(dir, folder, top, warnings))
+		return wanted & ~missing;
+	missing = enable(dir, missing);
 	if (missing)
 		buffer_printf(warnings, "cgroup %s gives no limits to the groups below it: %s\n",
-			folder,
-			errno == EBUSY ? "there are processes in it (for a service of systemd: set "
-					 "DelegateSubgroup= or start it elsewhere)"
-				       : strerror(errno));
+			folder, strerror(errno));
 	return wanted & ~missing;
 }
 
