@@ -15,6 +15,8 @@
 // A lock goes just after the event of its file's closing, so the look comes a little later; and as
 // not everything has an event (a device set aside that becomes free), one comes now and then.
 enum { SETTLE_MS = 5, LOOK_MS = 2000, REASONS_MAX = 4 };
+// A driver that hangs keeps the process that asks it: not at every look.
+enum { HANGS_AGAIN_MS = 10 * 60 * 1000 };
 
 struct choice {
 	const struct device **items;
@@ -29,80 +31,92 @@ static bool fits(const struct choice *c, const struct device *d)
 	return true;
 }
 
-static int set_aside(const struct devices *all, const struct device_locks *locks,
-	const struct device *d, const struct device_record *before, const char *why,
-	struct arena *a, const char **reason, struct error *err)
+static const char *aside_reason(
+	struct arena *a, const struct device_record *r, const char *device, const char *why)
 {
+	return arena_printf(
+		a, "%s is set aside after run %s: %s", device, r->run ? r->run : "(unknown)", why);
+}
+
+// The device that a record is of: `d`, one of its parts, or the whole of which it is a part.
+static const struct device *device_of(
+	const struct devices *all, const struct device_record *r, const struct device *d)
+{
+	const struct device *found;
+	struct error ignored;
+	if (device_has_name(d, r->device) || devices_find(all, r->device, &found, &ignored) < 0)
+		return d;
+	return found;
+}
+
+// What a holder left who was killed.
+static int check_stale(const struct devices *all, const struct device_locks *locks,
+	const struct device_record *stale, const struct device *d, struct arena *a,
+	const char **reason, struct error *err)
+{
+	const struct device *whose = device_of(all, stale, d);
+	const char *why = NULL;
 	char since[TIME_TEXT_SIZE];
-	struct device_record record = *before;
-	record.device = d->cdi->name;
+	int rc = device_prove(all, whose, stale->known, stale->known_count, a, &why, err);
+	if (rc != 0)
+		return rc;
+	struct device_record record = *stale;
+	record.device = whose->cdi->name;
 	record.reason = why;
 	record.since = format_time(wall_ms(), since);
-	if (device_aside_add(all->places, d, &record, err) < 0)
+	if (device_aside_add(all->places, whose, &record, err) < 0)
 		return -1;
-	device_forget(locks, d);
-	*reason = arena_printf(a, "%s is set aside after run %s: %s", d->cdi->name,
-		before->run ? before->run : "(unknown)", why);
+	device_forget(locks, whose);
+	*reason = aside_reason(a, stale, record.device, why);
 	return 0;
 }
 
-static int check_records(const struct devices *all, const struct device_records *records,
+static int check_aside(const struct devices *all, const struct device_record *r, const char *file,
 	const struct device *d, struct arena *a, const char **reason, struct error *err)
 {
-	for (size_t i = 0; i < records->count; i++) {
-		const struct device_record *r = &records->items[i];
-		const struct device *whose = d;
-		struct error ignored;
-		const char *why = NULL;
-		if (!device_record_matches(r, d))
-			continue;
-		// It is the recorded device that has to be free, not one that it is a part of.
-		if (!device_has_name(d, r->device) &&
-			devices_find(all, r->device, &whose, &ignored) < 0)
-			whose = d;
-		int rc = device_prove(all, whose, r->known, r->known_count, a, &why, err);
-		if (rc < 0)
-			return -1;
-		if (rc == 0) {
-			*reason = arena_printf(a, "%s is set aside after run %s: %s", r->device,
-				r->run ? r->run : "(unknown)", why);
-			return 0;
-		}
-		if (device_aside_remove(all->places, records->files[i], err) < 0)
-			return -1;
-	}
-	return 1;
+	const char *why = r->reason;
+	bool hangs = why && starts_with(why, DEVICE_HANGS) &&
+		     wall_ms() - r->examined_ms < HANGS_AGAIN_MS;
+	int rc = hangs ? 0
+		       : device_prove(
+				 all, device_of(all, r, d), r->known, r->known_count, a, &why, err);
+	if (rc == 1)
+		return device_aside_remove(all->places, file, err) < 0 ? -1 : 1;
+	if (rc == 0 && !hangs)
+		device_aside_touch(all->places, file);
+	if (rc == 0)
+		*reason = aside_reason(a, r, r->device, why);
+	return rc;
 }
 
 int device_available(const struct devices *all, const struct device_locks *locks,
 	const struct device_records *records, const struct device *d, struct arena *a,
 	const char **reason, struct error *err)
 {
-	struct device_record record;
-	bool stale;
-	const char *missing = device_missing_node(d), *why = NULL;
+	struct device_record holder;
+	struct device_records stale;
+	const char *missing = device_missing_node(d);
 	if (missing) {
 		*reason = arena_printf(a, "%s: %s does not exist", d->cdi->name, missing);
 		return 0;
 	}
-	int rc = device_probe(locks, d, a, &record, &stale, err);
+	int rc = device_probe(locks, d, a, &holder, &stale, err);
 	if (rc < 0)
 		return -1;
 	if (rc == 0) {
 		// A lock without a word of its holder's: he has proved it free and lets go.
-		*reason = record.run ? arena_printf(
-					       a, "%s is held by run %s", d->cdi->name, record.run)
+		*reason = holder.run ? arena_printf(
+					       a, "%s is held by run %s", d->cdi->name, holder.run)
 				     : arena_printf(a, "%s is being released", d->cdi->name);
 		return 0;
 	}
-	if (stale) { // its holder was killed
-		rc = device_prove(all, d, record.known, record.known_count, a, &why, err);
-		if (rc < 0)
-			return -1;
-		if (rc == 0)
-			return set_aside(all, locks, d, &record, why, a, reason, err);
-	}
-	return check_records(all, records, d, a, reason, err);
+	for (size_t i = 0; i < stale.count && rc == 1; i++)
+		rc = check_stale(all, locks, &stale.items[i], d, a, reason, err);
+	for (size_t i = 0; i < records->count && rc == 1; i++)
+		if (device_record_matches(&records->items[i], d))
+			rc = check_aside(
+				all, &records->items[i], records->files[i], d, a, reason, err);
+	return rc;
 }
 
 // What one look needs.
@@ -358,7 +372,7 @@ struct device_lease *device_acquire(
 	cleanup_fd int watch = -1;
 	if (request->wait_ms) {
 		cleanup_free char *folder = path_join(d->places->run_dir, "devices");
-		if (directory_make(AT_FDCWD, folder, 0755, err) < 0)
+		if (directory_make(AT_FDCWD, folder, 0700, err) < 0)
 			return NULL;
 		// Before the first look, so that nothing happens unseen.
 		watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);

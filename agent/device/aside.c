@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { RECORD_BYTES_MAX = 1024 * 1024, RECORDS_MAX = CDI_DEVICES_MAX };
@@ -20,9 +21,14 @@ static void read_file(int folder, const char *name, struct arena *a, struct devi
 {
 	cleanup_buffer struct buffer b = {0};
 	struct error ignored;
-	if (file_read(folder, name, RECORD_BYTES_MAX, &b, &ignored) == 0 && b.size &&
-		device_record_read(a, b.data, b.size, &records->items[records->count]))
-		records->files[records->count++] = arena_strdup(a, name);
+	struct stat st;
+	struct device_record *r = &records->items[records->count];
+	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		file_read(folder, name, RECORD_BYTES_MAX, &b, &ignored) < 0 || !b.size ||
+		!device_record_read(a, b.data, b.size, r))
+		return;
+	r->examined_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+	records->files[records->count++] = arena_strdup(a, name);
 }
 
 int device_aside_load(const struct device_places *places, struct arena *a,
@@ -54,12 +60,18 @@ int device_aside_add(const struct device_places *places, const struct device *d,
 	cleanup_arena struct arena a = {0};
 	cleanup_buffer struct buffer text = {0};
 	cleanup_free char *path = path_join(places->state_dir, "devices");
-	cleanup_fd int folder = directory_ensure(AT_FDCWD, path, 0755, err);
+	cleanup_fd int folder = directory_ensure(AT_FDCWD, path, 0700, err);
 	if (folder < 0)
 		return -1;
 	const char *name = arena_printf(&a, "%s.json", device_file_name(&a, d->cdi->name));
 	device_record_write(record, true, &text);
 	return file_write_atomic(folder, name, text.data, text.size, 0644, err);
+}
+
+void device_aside_touch(const struct device_places *places, const char *file)
+{
+	cleanup_arena struct arena a = {0};
+	utimensat(AT_FDCWD, arena_printf(&a, "%s/devices/%s", places->state_dir, file), NULL, 0);
 }
 
 int device_aside_remove(const struct device_places *places, const char *file, struct error *err)

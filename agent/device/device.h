@@ -26,6 +26,7 @@
 struct device_places {
 	const char *run_dir, *state_dir;
 	const char *nvml_library; // NULL: libnvidia-ml.so.1; tests have their own
+	int nvml_timeout_ms;	  // 0: 15 s, for a library that wakes many GPUs
 };
 
 struct devices; // the devices of this node, by what they are instead of by their names

@@ -50,11 +50,18 @@ struct device_record {
 	struct json_strings nodes, shared; // host paths: locked exclusively, and shared
 	struct opener *known;		   // who had it open before
 	size_t known_count;
+	int64_t examined_ms; // aside.c: when it was last found not to be free
 };
 void device_record_write(const struct device_record *r, bool pretty, struct buffer *out);
 // False for what is no record.
 bool device_record_read(
 	struct arena *a, const char *data, size_t size, struct device_record *record);
+
+struct device_records {
+	struct device_record *items;
+	const char **files; // aside.c: names in the folder
+	size_t count;
+};
 
 // lock.c: all of it under device_locks_open(), but for letting go.
 struct device_locks {
@@ -66,10 +73,10 @@ int device_locks_open(
 void device_locks_close(struct device_locks *l);
 #define cleanup_device_locks __attribute__((cleanup(device_locks_close)))
 
-// Is the device free of locks? 1: yes; 0: somebody holds it, *record (in the arena) says who, as
-// far as it is known; -1. *stale: nobody proved it free after *record.
+// Is the device free of locks? 1: yes; 0: somebody holds it, *holder (in the arena) says who, as
+// far as it is known; -1. *stale are what holders left that nobody proved free after them.
 int device_probe(const struct device_locks *l, const struct device *d, struct arena *a,
-	struct device_record *record, bool *stale, struct error *err);
+	struct device_record *holder, struct device_records *stale, struct error *err);
 // Lock it: fds gets a descriptor for each key. It must have been probed.
 int device_take(const struct device_locks *l, const struct device *d,
 	const struct device_record *record, int *fds, struct error *err);
@@ -84,20 +91,19 @@ void device_mark_clean(const struct device *d, const int *fds);
 void device_forget(const struct device_locks *l, const struct device *d);
 
 // aside.c
-struct device_records {
-	struct device_record *items;
-	const char **files; // names in the folder
-	size_t count;
-};
 int device_aside_load(const struct device_places *places, struct arena *a,
 	struct device_records *records, struct error *err);
 int device_aside_add(const struct device_places *places, const struct device *d,
 	const struct device_record *record, struct error *err);
+// Found not to be free once more.
+void device_aside_touch(const struct device_places *places, const char *file);
 int device_aside_remove(const struct device_places *places, const char *file, struct error *err);
 // Does it concern this device?
 bool device_record_matches(const struct device_record *r, const struct device *d);
 
-// proof.c: who has any of them open now.
+// proof.c. The reason that begins so costs a process that hangs each time that it is looked at.
+#define DEVICE_HANGS "NVML: no answer"
+// Who has any of them open now.
 int device_openers(const struct device *const *devices, size_t device_count, struct arena *a,
 	struct opener **openers, size_t *count, struct error *err);
 // 1: free; 0: `reason` (in the arena) says why not; -1. `known` had it open before.

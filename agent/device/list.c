@@ -35,7 +35,7 @@ static int find_status(const struct device_locks *locks, const struct device_rec
 	const struct device *d, struct arena *a, struct device_view *v, struct error *err)
 {
 	struct device_record holder;
-	bool stale;
+	struct device_records stale;
 	const char *missing = device_missing_node(d);
 	if (missing) {
 		v->status = DEVICE_MISSING;

@@ -20,7 +20,7 @@ int device_locks_open(const struct device_places *places, struct device_locks *l
 	cleanup_free char *folder = path_join(places->run_dir, "devices");
 	cleanup_free char *gate = path_join(places->run_dir, "devices.lock");
 	cleanup_device_locks struct device_locks opened = {-1, -1};
-	opened.folder = directory_ensure(AT_FDCWD, folder, 0755, err);
+	opened.folder = directory_ensure(AT_FDCWD, folder, 0700, err);
 	if (opened.folder < 0)
 		return -1;
 	opened.gate = open(gate, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -69,8 +69,16 @@ bool device_read_lock(int fd, struct arena *a, struct device_record *record)
 	return device_record_read(a, last, strlen(last), record);
 }
 
+static bool is_repeated(const struct device_records *records, const struct device_record *r)
+{
+	for (size_t i = 0; i < records->count; i++)
+		if (streq(records->items[i].device, r->device))
+			return true;
+	return false;
+}
+
 static int probe_key(const struct device_locks *l, const struct device_key *key, struct arena *a,
-	struct device_record *record, bool *stale, struct error *err)
+	struct device_record *holder, struct device_records *stale, struct error *err)
 {
 	cleanup_fd int fd = open_lock(l, key, O_RDONLY, err);
 	if (fd < 0)
@@ -78,29 +86,26 @@ static int probe_key(const struct device_locks *l, const struct device_key *key,
 	int rc = file_lock(fd, LOCK_EX | LOCK_NB, key->name, err);
 	if (rc < 0)
 		return -1;
-	bool alone = rc == 0;
-	if (!alone && !key->exclusive) {
-		rc = file_lock(fd, LOCK_SH | LOCK_NB, key->name, err);
-		if (rc < 0)
-			return -1;
-	}
-	struct device_record found;
 	// A line of siblings who shared it says nothing of this device.
-	bool left = alone && key->exclusive;
-	if ((rc == 1 || left) && device_read_lock(fd, a, &found)) {
-		*record = found;
-		*stale = *stale || left;
-	}
-	return rc == 0;
+	struct device_record left;
+	if (rc == 0 && key->exclusive && device_read_lock(fd, a, &left) &&
+		!is_repeated(stale, &left))
+		stale->items[stale->count++] = left;
+	if (rc == 1 && !key->exclusive)
+		rc = file_lock(fd, LOCK_SH | LOCK_NB, key->name, err);
+	if (rc == 1)
+		device_read_lock(fd, a, holder);
+	return rc < 0 ? -1 : rc == 0;
 }
 
 int device_probe(const struct device_locks *l, const struct device *d, struct arena *a,
-	struct device_record *record, bool *stale, struct error *err)
+	struct device_record *holder, struct device_records *stale, struct error *err)
 {
-	*record = (struct device_record){0};
-	*stale = false;
+	*holder = (struct device_record){0};
+	*stale = (struct device_records){
+		.items = arena_array(a, struct device_record, d->key_count)};
 	for (size_t i = 0; i < d->key_count; i++) {
-		int rc = probe_key(l, &d->keys[i], a, record, stale, err);
+		int rc = probe_key(l, &d->keys[i], a, holder, stale, err);
 		if (rc <= 0)
 			return rc;
 	}

@@ -91,6 +91,7 @@ static int prove_idle(const struct devices *all, const struct device *d, const s
 	size_t known_count, struct arena *a, const char **reason, struct error *err)
 {
 	const char *library = all->places->nvml_library;
+	int timeout = all->places->nvml_timeout_ms;
 	const char *uuid = uuid_of(d);
 	int64_t minor = gpu_minor(d);
 	struct nvml_answer answer;
@@ -98,8 +99,8 @@ static int prove_idle(const struct devices *all, const struct device *d, const s
 	pid_t first = 0;
 	if (!strstr(d->cdi->kind, "nvidia.com/") || (!uuid && (minor < 0 || d->partition)))
 		return 1;
-	if (nvml_ask(library ? library : "libnvidia-ml.so.1", uuid, minor, NVML_TIMEOUT_MS, &answer,
-		    err) < 0)
+	if (nvml_ask(library ? library : "libnvidia-ml.so.1", uuid, minor,
+		    timeout ? timeout : NVML_TIMEOUT_MS, &answer, err) < 0)
 		return -1;
 	if (answer.known && answer.lost) {
 		text_flatten(answer.problem);

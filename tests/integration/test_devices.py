@@ -161,9 +161,7 @@ def test_second_job_is_refused_third_waits(one):
         "refused unavailable: not free now: v.com/gpu=GPU-x is held by run run-1"
     )
     third = machine.job("run-3", 1, wait=20000)
-    assert (
-        third.said == "waiting: 1 GPU is not free now: v.com/gpu=GPU-x is held by run run-1"
-    )
+    assert third.said == "waiting: 1 GPU is not free now: v.com/gpu=GPU-x is held by run run-1"
     began = time.monotonic()
     assert first.end() == "released"
     assert third.line() == "got v.com/gpu=GPU-x"

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -33,7 +35,7 @@ static void open_node(struct node *n, const char *text)
 	assert_non_null(mkdtemp(n->top));
 	snprintf(n->run, sizeof(n->run), "%s/run", n->top);
 	snprintf(n->state, sizeof(n->state), "%s/state", n->top);
-	n->places = (struct device_places){n->run, n->state, FAKE_NVML_LIBRARY};
+	n->places = (struct device_places){n->run, n->state, FAKE_NVML_LIBRARY, 0};
 	n->cdi = cdi_parse(text, strlen(text), "x.yaml", &err);
 	if (!n->cdi)
 		fail_msg("%s", err.text);
@@ -280,6 +282,7 @@ static void operators_can_readmit(void **state)
 	open_node(&n, full);
 	struct device_lease *l = get(&n, "run-a", 1, NULL);
 	fd = open("/dev/full", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
 	assert_int_equal(device_release(l, 0, &reasons, &err), 1);
 	assert_int_equal(devices_readmit(n.devices, "nvidia.com/gpu=GPU-a", &err), 0);
 	assert_int_equal(devices_readmit(n.devices, "nvidia.com/gpu=GPU-a", &err), -1);
@@ -303,6 +306,34 @@ static void looks_after_a_holder_without_end(void **state)
 	close(steal_fd(&fd));
 	device_lease_free(get(&n, "run-b", 1, NULL));
 	give_back(get(&n, "run-c", 1, NULL));
+}
+
+static void leftovers_are_each_devices_own(void **state)
+{
+	cleanup_node struct node n;
+	cleanup_arena struct arena a = {0};
+	cleanup_fd int fd = -1;
+	struct error err = {0};
+	struct device_view *views;
+	size_t count;
+
+	(void)state;
+	open_node(&n,
+		NVIDIA GPU("GPU-a", "{path: /dev/full, type: c, major: 1, minor: 7}") GPU("GPU-b",
+			N1) GPU("all", "{path: /dev/full, type: c, major: 1, minor: 7}," N1));
+	device_lease_free(get(&n, "run-a", 0, "nvidia.com/gpu=GPU-a"));
+	device_lease_free(get(&n, "run-b", 0, "nvidia.com/gpu=GPU-b"));
+	fd = open("/dev/full", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	refused(&n, 0, "nvidia.com/gpu=all", ERROR_UNAVAILABLE,
+		"nvidia.com/gpu=GPU-a is set aside after run run-a: still open in");
+	assert_int_equal(device_list(n.devices, &a, &views, &count, &err), 0);
+	assert_int_equal(views[0].status, DEVICE_SET_ASIDE); // GPU-a
+	assert_int_equal(views[1].status, DEVICE_FREE);	     // GPU-b
+	assert_int_equal(views[2].status, DEVICE_SET_ASIDE); // all
+	struct device_lease *l = get(&n, "run-c", 1, NULL);
+	assert_string_equal(unit(l, 0), "GPU-b");
+	give_back(l);
 }
 
 static void sees_mappings(void **state)
@@ -334,6 +365,7 @@ static void adopts_locks(void **state)
 	size_t count;
 
 	(void)state;
+	assert_true(fd >= 0);
 	open_node(&n, full);
 	struct device_lease *l = get(&n, "run-a", 1, NULL);
 	const int *fds = device_lease_descriptors(l, &count);
@@ -464,6 +496,35 @@ static void asks_nvml(void **state)
 	unsetenv("FAKE_NVML");
 }
 
+// Each look at a driver that hangs leaves a process behind: not at every request.
+static void hanging_drivers_are_looked_at_seldom(void **state)
+{
+	static const struct timespec long_ago[2] = {{1000000000, 0}, {1000000000, 0}};
+	cleanup_node struct node n;
+	cleanup_buffer struct buffer reasons = {0};
+	struct error err = {0};
+	char folder[96], path[200] = "";
+
+	(void)state;
+	open_node(&n, NVIDIA GPU("GPU-fake", N0));
+	n.places.nvml_timeout_ms = 50;
+	struct device_lease *l = get(&n, "run-a", 1, NULL);
+	setenv("FAKE_NVML", "hang", 1);
+	assert_int_equal(device_release(l, 0, &reasons, &err), 1);
+	unsetenv("FAKE_NVML");
+	assert_non_null(strstr(reasons.data, "NVML: no answer after 1 s"));
+	refused(&n, 1, NULL, ERROR_UNAVAILABLE, "set aside after run run-a: NVML: no answer");
+
+	snprintf(folder, sizeof(folder), "%s/devices", n.state);
+	DIR *d = opendir(folder);
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (strstr(e->d_name, "GPU-fake"))
+			snprintf(path, sizeof(path), "%.95s/%.100s", folder, e->d_name);
+	closedir(d);
+	assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+	give_back(get(&n, "run-b", 1, NULL));
+}
+
 static void nvml_may_hang_or_be_missing(void **state)
 {
 	struct nvml_answer answer;
@@ -490,11 +551,13 @@ int main(void)
 		cmocka_unit_test(set_aside_until_free),
 		cmocka_unit_test(operators_can_readmit),
 		cmocka_unit_test(looks_after_a_holder_without_end),
+		cmocka_unit_test(leftovers_are_each_devices_own),
 		cmocka_unit_test(sees_mappings),
 		cmocka_unit_test(adopts_locks),
 		cmocka_unit_test(waits),
 		cmocka_unit_test(waiting_can_be_canceled),
 		cmocka_unit_test(asks_nvml),
+		cmocka_unit_test(hanging_drivers_are_looked_at_seldom),
 		cmocka_unit_test(nvml_may_hang_or_be_missing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
