@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { REAP_TRIES = 100, REAP_PAUSE_MS = 2 };
 enum { NVML_SUCCESS = 0, NVML_INSUFFICIENT_SIZE = 7, NVML_GPU_IS_LOST = 15 };
 
 typedef void *nvml_device;
@@ -155,7 +156,7 @@ int nvml_ask(const char *library, const char *uuid, int64_t minor, int timeout_m
 	cleanup_fd int ours = -1;
 	cleanup_fd int theirs = -1;
 	int fds[2];
-	bool late;
+	bool late = false;
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return error_set_errno(err, errno, "pipe");
 	ours = fds[0];
@@ -173,7 +174,8 @@ int nvml_ask(const char *library, const char *uuid, int64_t minor, int timeout_m
 			(timeout_ms + 999) / 1000);
 	}
 	kill(pid, SIGKILL);
-	// One that hangs in the driver does not die: it is not waited for.
-	waitpid(pid, NULL, late ? WNOHANG : 0);
+	// One that hangs in the driver does not die: it is not waited for long.
+	for (int i = 0; i < REAP_TRIES && waitpid(pid, NULL, WNOHANG) == 0; i++)
+		poll(NULL, 0, REAP_PAUSE_MS);
 	return 0;
 }

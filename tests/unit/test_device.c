@@ -517,7 +517,8 @@ static void hanging_drivers_are_looked_at_seldom(void **state)
 
 	snprintf(folder, sizeof(folder), "%s/devices", n.state);
 	DIR *d = opendir(folder);
-	for (struct dirent *e; d && (e = readdir(d));)
+	assert_non_null(d);
+	for (struct dirent *e; (e = readdir(d));)
 		if (strstr(e->d_name, "GPU-fake"))
 			snprintf(path, sizeof(path), "%.95s/%.100s", folder, e->d_name);
 	closedir(d);
