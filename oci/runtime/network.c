@@ -31,22 +31,39 @@ char *network_find_program(const char *name)
 	return NULL;
 }
 
+enum { ROUTE_DESTINATION, ROUTE_PREFIX, ROUTE_FLAGS = 8, ROUTE_DEVICE, ROUTE_FIELDS };
+
 // One line: destination, its prefix, source, its prefix, next hop, metric, two counters, flags (all
-// in hexadecimal), interface.
+// in hexadecimal), interface. Returns false if there are less.
+static bool split_route(const char *line, const char *fields[ROUTE_FIELDS])
+{
+	for (size_t i = 0; i < ROUTE_FIELDS; i++) {
+		line += strspn(line, " ");
+		fields[i] = line;
+		line += strcspn(line, " \n");
+		if (line == fields[i])
+			return false;
+	}
+	return true;
+}
+
 bool network_ipv6_interface(const char *table, char name[static IF_NAMESIZE])
 {
 	for (const char *line = table; *line;) {
-		char destination[33], device[IF_NAMESIZE];
-		unsigned prefix, flags;
-		if (sscanf(line, "%32s %x %*s %*s %*s %*s %*s %*s %x %15s", destination, &prefix,
-			    &flags, device) == 4 &&
-			prefix == 0 && strspn(destination, "0") == 32 && (flags & RTF_UP) &&
-			!(flags & RTF_REJECT) && !streq(device, "lo")) {
-			snprintf(name, IF_NAMESIZE, "%s", device);
-			return true;
-		}
+		const char *f[ROUTE_FIELDS];
+		bool whole = split_route(line, f);
 		line += strcspn(line, "\n");
 		line += *line == '\n';
+		if (!whole || strspn(f[ROUTE_DESTINATION], "0") != 32 ||
+			!starts_with(f[ROUTE_PREFIX], "00 "))
+			continue;
+		unsigned long flags = strtoul(f[ROUTE_FLAGS], NULL, 16);
+		size_t n = strcspn(f[ROUTE_DEVICE], " \n");
+		if (!(flags & RTF_UP) || (flags & RTF_REJECT) || n >= IF_NAMESIZE ||
+			starts_with(f[ROUTE_DEVICE], "lo\n"))
+			continue;
+		snprintf(name, IF_NAMESIZE, "%.*s", (int)n, f[ROUTE_DEVICE]);
+		return true;
 	}
 	return false;
 }
@@ -186,7 +203,7 @@ static void add(struct arguments *a, const char *const *words)
 // Only options that the oldest version in use (Debian 12: March 2023) and the newest know.
 static void add_pasta(struct arguments *a, const struct network_plan *plan, const char *netns)
 {
-	add(a, "pasta", "--foreground", "--quiet", "--stderr");
+	add(a, "pasta", "--foreground", "--quiet");
 	// We have put it into the user namespace already. It watches the namespace's path, which
 	// will be gone although the namespace is there.
 	add(a, "--netns", netns, "--netns-only", "--no-netns-quit", "--runas", "0");
@@ -214,7 +231,7 @@ static void add_pasta(struct arguments *a, const struct network_plan *plan, cons
 
 static void add_slirp(struct arguments *a, const char *netns)
 {
-	add(a, "slirp4netns", "--netns-type=path", "--cidr=" NETWORK_CIDR, "--mtu=65520");
+	add(a, "slirp4netns", "--netns-type=path", "--cidr", NETWORK_CIDR, "--mtu", "65520");
 	if (!weakened("network-loopback"))
 		add(a, "--disable-host-loopback");
 	add(a, "--enable-sandbox", "--enable-seccomp", netns, NETWORK_INTERFACE);

@@ -170,7 +170,7 @@ static unsigned translate(const struct sock_filter *c, struct bpf_insn out[2])
 static unsigned translate_all(
 	const struct network_filter *f, struct bpf_insn out[static 2 * NETWORK_FILTER_MAX + 1])
 {
-	unsigned at[NETWORK_FILTER_MAX], n = 0;
+	unsigned at[NETWORK_FILTER_MAX + 1] = {0}, n = 0;
 	// Loads from a packet take it from register 6.
 	out[n++] = (struct bpf_insn){
 		.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 6, .src_reg = BPF_REG_1};

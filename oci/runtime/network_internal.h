@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The parts of the private network: the addresses (network.c), what may not be reached
-// (network_filter.c), the interface (network_link.c), the processes (network_helper.c).
+// (network_filter.c), the interface (network_link.c), the processes (network_helper.c,
+// network_child.c).
 #pragma once
 
 #include "oci/runtime/network.h"
@@ -69,3 +70,21 @@ int network_interface_make(const struct network_plan *plan, int tun_fd, int filt
 // Wait until the helper has attached to it: what is sent from then on it finds in the queue. That
 // it answers, too, comes 5 to 40 ms later, when it has confined itself: too long for a job to wait.
 int network_interface_wait(int netlink_fd, unsigned index, int timeout_ms, struct error *err);
+
+extern const char network_tun[]; // the device
+
+// What the children need, made ready by us: between fork and exec they make system calls only.
+struct network_launch {
+	const struct network *n;
+	pid_t parent;
+	int filter_fd;	      // -1: none could be loaded
+	int report[2], go[2]; // pipes; [1] is the interface's child's
+	int stderr_pipe[2];
+	char netns[NETWORK_NETNS_SIZE];
+	const char *argv[NETWORK_ARGUMENTS_MAX];
+	char *program;
+	bool private_tun;
+};
+// Never return.
+void network_interface_child(const struct network_launch *l) __attribute__((noreturn));
+void network_program_child(const struct network_launch *l) __attribute__((noreturn));

@@ -383,12 +383,25 @@ def test_the_program_is_confined(outer, program):
     assert driver.returncode == 0
 
 
+def open_device(n):
+    """As udev has it: everybody may open /dev/net/tun."""
+    tun = n.folder / "tun"
+    n.run("mknod", tun, "c", "10", "200")
+    n.run("chmod", "666", tun)
+    n.run("mount", "--bind", tun, "/dev/net/tun")
+
+
+@pytest.mark.parametrize("mode", ["600", "666"])
+def test_the_device_may_be_for_root_only(outer, program, mode):
+    open_device(outer)
+    outer.run("chmod", mode, "/dev/net/tun")
+    probe = f"tcp 10.99.0.1 {PORT}"
+    assert outer.inside(probe, options=using(program)) == {probe: "ok peer"}
+
+
 def test_rootless(outer, program):
     """An ordinary user, whose namespace maps that user only. No eBPF: the filter at the egress."""
-    tun = outer.folder / "tun"
-    outer.run("mknod", tun, "c", "10", "200")
-    outer.run("chmod", "666", tun)
-    outer.run("mount", "--bind", tun, "/dev/net/tun")
+    open_device(outer)
     good = [f"tcp 10.99.0.1 {PORT}", f"bound 10.99.0.1 {PORT}"]
     bad = [f"tcp {METADATA[0]} {PORT}", f"bound {METADATA[0]} {PORT}", f"tcp 127.0.0.1 {PORT}"]
     done = outer.run(
