@@ -139,8 +139,38 @@ static bool wants_limits(const struct runtime_resources *r)
 	       r->unified.count || r->disable_oom_killer;
 }
 
+// Other runtimes allow these always, and engines write their rules with that in mind: to make nodes
+// (which is not to use them), and to use what every container has. Without any rule nothing else is
+// allowed but what the specification lists as devices.
+static void complete_device_rules(struct creation *c)
+{
+	static const struct runtime_device_rule mknod_rules[] = {
+		{.allow = true, .type = 'c', .major = -1, .minor = -1, .mknod = true},
+		{.allow = true, .type = 'b', .major = -1, .minor = -1, .mknod = true},
+	};
+	struct arena *a = &c->target.arena;
+	struct runtime_device_rules *rules = &c->spec.resources.devices, usual, all = {0};
+	cgroup_default_devices(a, &usual);
+	all.items = arena_array(a, struct runtime_device_rule,
+		rules->count + usual.count + array_size(mknod_rules) + c->spec.device_count);
+	for (size_t i = 0; i < rules->count; i++)
+		all.items[all.count++] = rules->items[i];
+	for (size_t i = rules->count ? 1 : 0; i < usual.count; i++) // the first denies all
+		all.items[all.count++] = usual.items[i];
+	for (size_t i = 0; i < array_size(mknod_rules); i++)
+		all.items[all.count++] = mknod_rules[i];
+	for (size_t i = 0; !rules->count && i < c->spec.device_count; i++) {
+		const struct runtime_device *d = &c->spec.devices[i];
+		if (d->type != 'p')
+			all.items[all.count++] = (struct runtime_device_rule){
+				true, d->type, d->major, d->minor, true, true, true};
+	}
+	*rules = all;
+}
+
 static int make_cgroup(struct creation *c, struct error *err)
 {
+	complete_device_rules(c);
 	const char *path = choose_cgroup(c, c->target.state.id);
 	c->cgroup = cgroup_create(path, &c->spec.resources, &c->warnings, err);
 	if (c->cgroup) {

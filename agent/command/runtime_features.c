@@ -30,13 +30,13 @@ static void write_mount_options(struct json_writer *w)
 	write_list(w, "mountOptions", words.items, words.count);
 }
 
-// Recognised, but for time: its offsets cannot be set.
 static void write_namespaces(struct json_writer *w)
 {
 	json_write_key(w, "namespaces");
 	json_write_open_array(w);
 	for (size_t i = 0; i < RUNTIME_NAMESPACES; i++)
-		json_write_string(w, runtime_namespace_names[i]);
+		if (i != RUNTIME_NAMESPACE_TIME)
+			json_write_string(w, runtime_namespace_names[i]);
 	json_write_close_array(w);
 }
 

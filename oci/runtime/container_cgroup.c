@@ -21,7 +21,8 @@ static int mount_hierarchy(
 	const char *name = named ? named : controllers;
 	cleanup_free char *options =
 		named ? xasprintf("none,name=%s", named) : xstrdup(controllers);
-	cleanup_fd int mounted = container_new_filesystem("cgroup", options, s->words.set, err);
+	cleanup_fd int mounted =
+		container_new_filesystem("cgroup", NULL, options, s->words.set, err);
 	if (mounted < 0) {
 		// A hierarchy that cannot be shown is only missing from the view.
 		error_clear(err);
@@ -39,8 +40,8 @@ static int mount_hierarchy(
 static int mount_version_1(int target, const struct container_step *s, struct error *err)
 {
 	cleanup_buffer struct buffer b = {0};
-	cleanup_fd int folder = container_new_filesystem(
-		"tmpfs", "mode=755", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
+	cleanup_fd int folder = container_new_filesystem("tmpfs", NULL, "mode=755",
+		MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
 	if (folder < 0 || container_attach(folder, target, s->target, err) < 0 ||
 		file_read(AT_FDCWD, "/proc/self/cgroup", CGROUP_FILE_MAX, &b, err) < 0)
 		return -1;
@@ -72,7 +73,7 @@ int container_mount_cgroup(int root_fd, const struct container_step *s, struct e
 		return 0;
 	if (mode != CGROUP_V2)
 		return mount_version_1(target, s, err);
-	cleanup_fd int mounted = container_new_filesystem("cgroup2", NULL, s->words.set, err);
+	cleanup_fd int mounted = container_new_filesystem("cgroup2", NULL, NULL, s->words.set, err);
 	if (mounted >= 0)
 		return container_attach(mounted, target, s->target, err);
 	// Without a cgroup namespace of this user namespace's own.

@@ -64,8 +64,9 @@ int container_write_file(int root_fd, const struct container_file *file, struct 
 
 // mount.c's tools: a detached new file system, a detached copy of what is at a path (or at a
 // descriptor with the path ""), and putting one in its place.
-int container_new_filesystem(
-	const char *type, const char *options, uint64_t attributes, struct error *err);
+// What is shown as its source is `source`, or (NULL) the type.
+int container_new_filesystem(const char *type, const char *source, const char *options,
+	uint64_t attributes, struct error *err);
 int container_clone_tree(int fd, const char *path, const struct mount_words *words, int userns_fd,
 	struct error *err);
 int container_attach(int mount_fd, int target_fd, const char *target, struct error *err);

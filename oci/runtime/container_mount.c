@@ -113,8 +113,8 @@ static int step_filesystem(int root_fd, const struct container_step *s, struct e
 	cleanup_fd int target = container_target(root_fd, s->target, false, s->plain, err);
 	if (target < 0)
 		return -1;
-	cleanup_fd int mounted =
-		container_new_filesystem(s->source, s->words.data, s->words.set, err);
+	cleanup_fd int mounted = container_new_filesystem(
+		s->source, s->mount->source, s->words.data, s->words.set, err);
 	if (mounted >= 0)
 		return container_attach(mounted, target, s->target, err);
 	// In a network namespace that is not this user namespace's own, sysfs cannot be mounted:
@@ -165,10 +165,17 @@ static int step_devices(int root_fd, const struct container_step *s,
 		return -1;
 	if (s->tree_fd >= 0)
 		return container_attach(s->tree_fd, target, s->target, err);
-	cleanup_fd int mounted =
-		container_new_filesystem("tmpfs", s->words.data, s->words.set, err);
+	cleanup_fd int mounted = container_new_filesystem(
+		"tmpfs", s->mount->source, s->words.data, s->words.set, err);
 	if (mounted < 0 || container_attach(mounted, target, s->target, err) < 0)
 		return -1;
+	if (!spec->namespaces[RUNTIME_NAMESPACE_USER].wanted) {
+		if (container_make_devices(mounted, spec, false, err) == 0)
+			return 0;
+		if (err->sys != EPERM) // root that may not make devices
+			return -1;
+		error_clear(err);
+	}
 	// Mounts can only be put on a folder that stands somewhere.
 	return container_make_devices(mounted, spec, true, err);
 }
@@ -196,7 +203,7 @@ static int cover(int root_fd, const struct container_step *s, struct error *err)
 		words.recursive_set = words.set;
 		tree = container_clone_tree(target, "", &words, -1, err);
 	} else if (folder) {
-		tree = container_new_filesystem("tmpfs", "size=0,nr_inodes=2,mode=755",
+		tree = container_new_filesystem("tmpfs", NULL, "size=0,nr_inodes=2,mode=755",
 			MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, err);
 	} else if (weakened("mask-null")) {
 		cleanup_fd int null = open_in_root(root_fd, "/dev/null", false, err);

@@ -7,6 +7,7 @@
 #include "base/weaken.h"
 #include "oci/runtime/container_internal.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,6 +34,9 @@ static bool is_program(const char *path, bool *forbidden)
 	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;
 	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0)
+		return true;
+	// Older filters answer EPERM to faccessat2(2). We are the user in all ids already.
+	if (errno == EPERM && access(path, X_OK) == 0)
 		return true;
 	*forbidden = true;
 	return false;
@@ -133,13 +137,25 @@ static int execute(
 // Closed, not only marked to close at exec: the kernel would still find them while it looks for the
 // program, and an image that names "/proc/self/fd/7/../../bin/sh" as its program or in its PATH
 // would get a file of the node (CVE-2024-21626). What stays is a pipe or a socket of ours.
-static void close_all_but(int first, int kept)
+static int close_all_but(int first, int kept, struct error *err)
 {
 	if (weakened("close-fds"))
-		return;
-	if (kept > first)
-		close_range((unsigned)first, (unsigned)kept - 1, 0);
-	close_range((unsigned)kept + 1, ~0U, 0);
+		return 0;
+	if ((kept <= first || close_range((unsigned)first, (unsigned)kept - 1, 0) == 0) &&
+		close_range((unsigned)kept + 1, ~0U, 0) == 0)
+		return 0;
+	// The filter is in force already, and may know no close_range(2).
+	DIR *all = opendir("/proc/self/fd");
+	if (!all)
+		return error_set_errno(err, errno, "close the node's descriptors");
+	for (const struct dirent *e; (e = readdir(all)) != NULL;) {
+		uint64_t fd;
+		if (parse_u64(e->d_name, &fd) && fd >= (uint64_t)first && fd != (uint64_t)kept &&
+			fd != (uint64_t)dirfd(all))
+			close((int)fd);
+	}
+	closedir(all);
+	return 0;
 }
 
 // A working folder that is not below the root would be a way out (CVE-2024-21626 again): the kernel
@@ -186,7 +202,8 @@ void container_become(const struct container_program *p)
 	setsid(); // fails for a session's leader, who has what it gives
 	if (place_stdio(p->stdio, p->terminal, &err) < 0)
 		give_up(p, &err);
-	close_all_but(3 + p->preserve_fds, p->report_fd);
+	if (close_all_but(3 + p->preserve_fds, p->report_fd, &err) < 0)
+		give_up(p, &err);
 	for (int fd = 3; fd < 3 + p->preserve_fds; fd++)
 		fcntl(fd, F_SETFD, 0);
 	umask(p->process->umask == (mode_t)-1 ? 022 : p->process->umask);

@@ -133,16 +133,20 @@ static int open_bind(struct container_launch *l, struct container_step *s, struc
 }
 
 // A tmpfs of the node's own user namespace: device nodes in one that the container had mounted
-// would not work. Its files belong to the container's root.
+// would not work. Its files belong to the container's root. Without a user namespace the child can
+// make it as well, in the order of the mounts (newer kernels show them by their age).
 static int open_devices(struct container_launch *l, struct container_step *s, struct error *err)
 {
 	const struct runtime_spec *spec = l->o->spec;
 	uint32_t uid = 0, gid = 0;
+	if (!spec->namespaces[RUNTIME_NAMESPACE_USER].wanted)
+		return 0;
 	user_namespace_outside(&spec->uid_mappings, 0, &uid);
 	user_namespace_outside(&spec->gid_mappings, 0, &gid);
 	cleanup_free char *options = xasprintf("%s%suid=%u,gid=%u",
 		s->words.data ? s->words.data : "", s->words.data ? "," : "", uid, gid);
-	cleanup_fd int fs = container_new_filesystem("tmpfs", options, s->words.set, err);
+	cleanup_fd int fs =
+		container_new_filesystem("tmpfs", s->mount->source, options, s->words.set, err);
 	if (fs < 0 && err->sys != EPERM)
 		return error_context(err, "mount at %s", s->target);
 	if (fs >= 0 && container_make_devices(fs, spec, false, err) == 0) {

@@ -27,13 +27,14 @@ static int set_option(int fs, const char *option, size_t length)
 	return fsconfig(fs, FSCONFIG_SET_STRING, key, equals + 1, 0);
 }
 
-int container_new_filesystem(
-	const char *type, const char *options, uint64_t attributes, struct error *err)
+int container_new_filesystem(const char *type, const char *source, const char *options,
+	uint64_t attributes, struct error *err)
 {
 	const char *what = "";
 	size_t shown = 0;
 	cleanup_fd int fs = fsopen(type, FSOPEN_CLOEXEC);
-	bool ok = fs >= 0 && fsconfig(fs, FSCONFIG_SET_STRING, "source", type, 0) == 0;
+	bool ok = fs >= 0 &&
+		  fsconfig(fs, FSCONFIG_SET_STRING, "source", source ? source : type, 0) == 0;
 	for (const char *o = options; ok && o && *o;) {
 		size_t n = strcspn(o, ",");
 		ok = set_option(fs, o, n) == 0;
