@@ -65,7 +65,12 @@ int runtime_start(struct runtime_command *r, struct runtime_target *t, struct er
 {
 	cleanup_buffer struct buffer document = {0}, warnings = {0};
 	struct runtime_spec spec;
-	if (runtime_load_spec(t, &spec, err) < 0 || runtime_state_lock(t->folder, err) < 0)
+	if (runtime_load_spec(t, &spec, err) < 0)
+		return -1;
+	if (!spec.has_process)
+		return error_set(err, ERROR_INVALID,
+			"start: the specification of \"%s\" has no process", t->state.id);
+	if (runtime_state_lock(t->folder, err) < 0)
 		return -1;
 	int rc = start_locked(t, err);
 	runtime_state_unlock(t->folder);

@@ -9,9 +9,11 @@
 #include "oci/runtime/container_internal.h"
 #include "oci/runtime/user_namespace.h"
 
+#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +47,9 @@ static int open_namespaces(struct container_launch *l, struct error *err)
 		if (l->joined[i] < 0)
 			return error_set_errno(
 				err, errno, "%s namespace %s", namespaces[i].name, n->path);
+		if (ioctl(l->joined[i], NS_GET_NSTYPE) != (int)namespaces[i].flag)
+			return error_set(err, ERROR_INVALID, "%s is no %s namespace", n->path,
+				namespaces[i].name);
 	}
 	if (!(l->new_namespaces & CLONE_NEWNS))
 		return error_set(err, ERROR_INVALID,
