@@ -136,6 +136,7 @@ static void has_one_writer(void **state)
 	assert_int_equal(journal_open(p->fd, &(struct journal_options){0}, &second, &err), -1);
 	assert_int_equal(err.kind, ERROR_UNAVAILABLE);
 	assert_null(second);
+	append(j, "of the first");
 	struct journal *other = open_journal(p, (struct journal_options){.name = "std_log_2"});
 	journal_close(other);
 }
