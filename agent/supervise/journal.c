@@ -17,8 +17,9 @@
 
 enum {
 	PIECE = 128 * 1024,
-	RESERVE_STEP = 1024 * 1024, // room is asked for in such steps …
-	RESERVE_LINES = 1024,	    // … of which so much stays for our own lines
+	RESERVE_STEP = 1024 * 1024,	      // room is asked for in such steps, …
+	RESERVE_STEP_MAX = 16 * RESERVE_STEP, // an eighth of a large log, up to this, …
+	RESERVE_LINES = 1024,		      // … of which so much stays for our own lines
 	LINE_MAX_SIZE = 256,
 	SECOND_US = 1000 * 1000,
 	SPACE_CHECK_BYTES = 16 * 1024 * 1024, // look at the free space once in so many bytes …
@@ -116,7 +117,11 @@ static bool reserve(struct journal *j, size_t size)
 	uint64_t needed = j->size + size + RESERVE_LINES;
 	if (j->cannot_reserve || needed <= j->reserved)
 		return true;
-	for (uint64_t step = RESERVE_STEP;; step = 0) {
+	// Seldom: each one is a transaction of the file system, and waits where the disk is busy.
+	uint64_t step = j->size / 8 < RESERVE_STEP	 ? RESERVE_STEP
+			: j->size / 8 > RESERVE_STEP_MAX ? RESERVE_STEP_MAX
+							 : j->size / 8;
+	for (;; step = 0) {
 		uint64_t end = needed + step;
 		if (fallocate(j->fd, FALLOC_FL_KEEP_SIZE, (off_t)j->size, (off_t)(end - j->size)) ==
 			0) {
