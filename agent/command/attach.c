@@ -158,6 +158,10 @@ static int follow(struct attached *a, struct error *err)
 	echo_finish(&a->echo);
 	if (!a->result->ended)
 		return lost(a, err);
+	// Its last descriptors of the store and the run directory go with it.
+	struct error ignored;
+	int status;
+	process_wait(&a->link.process, &status, &ignored);
 	if (a->error.kind == ERROR_NONE)
 		return 0;
 	*err = a->error;

@@ -131,6 +131,30 @@ static void on_deadline(void *data)
 	ending_ask(&s->ending, STOP_DEADLINE, s->stop_signal, (int64_t)s->grace_ms, detail);
 }
 
+static void on_disk(void *data, enum cause_stop why, const char *detail, bool urgent)
+{
+	struct supervisor *s = data;
+	if (urgent)
+		ending_kill(&s->ending, why, detail);
+	else
+		ending_ask(&s->ending, why, s->stop_signal, (int64_t)s->grace_ms, detail);
+}
+
+static int watch_disk(struct supervisor *s, struct error *err)
+{
+	const struct store_limits *limits = &s->request.limits;
+	const struct disk_watch_options options = {
+		.folder_fd = s->run->fd,
+		.limit = s->request.spec.resources.disk,
+		.keep_free = limits->keep_free_bytes,
+		.keep_free_inodes_percent = limits->keep_free_inodes_percent,
+		.over = on_disk,
+		.data = s,
+	};
+	s->disk = disk_watch_new(s->loop, &options, err);
+	return s->disk || err->kind == ERROR_NONE ? 0 : -1;
+}
+
 static int prepare(struct supervisor *s, struct error *err)
 {
 	const char *name = s->request.image.stop_signal;
@@ -168,7 +192,7 @@ static int make_pipe(int *read_fd, int *write_fd, struct error *err)
 
 static int open_sandbox(struct supervisor *s, struct error *err)
 {
-	const struct job job = {
+	s->job = (struct job){
 		.spec = &s->request.spec,
 		.run = s->run,
 		.store = s->store,
@@ -179,7 +203,7 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 	if (s->request.spec.secret_count &&
 		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
 		return -1;
-	if (sandbox_open(&s->sandbox, &job, &s->request.settings.policy, err) < 0)
+	if (sandbox_open(&s->sandbox, &s->job, &s->request.settings.policy, err) < 0)
 		return -1;
 	s->has_sandbox = true;
 	return 0;
@@ -223,7 +247,7 @@ static int watch(struct supervisor *s, struct error *err)
 			s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err) ||
 		(seconds && !loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err)))
 		return -1;
-	return run_enter(s->run, RUN_RUNNING, "running", err);
+	return watch_disk(s, err) < 0 ? -1 : run_enter(s->run, RUN_RUNNING, "running", err);
 }
 
 static void announce_start(struct supervisor *s)
@@ -343,6 +367,7 @@ static void finish(struct supervisor *s, int rc, int status, struct error *err)
 static void release(struct supervisor *s)
 {
 	control_free(s->control);
+	disk_watch_free(s->disk);
 	loop_free(s->loop);
 	store_layers_release(&s->layers);
 	run_release(s->run);

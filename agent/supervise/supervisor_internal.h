@@ -5,6 +5,7 @@
 
 #include "agent/job/sandbox.h"
 #include "agent/supervise/control.h"
+#include "agent/supervise/disk_watch.h"
 #include "agent/supervise/ending.h"
 #include "agent/supervise/output.h"
 #include "agent/supervise/request.h"
@@ -19,6 +20,8 @@ struct supervisor {
 	struct control *control;
 	struct ending ending;
 	struct output output;
+	struct disk_watch *disk;
+	struct job job; // the sandbox's as long as that is open
 	struct sandbox sandbox;
 	bool has_sandbox;
 	struct container container;

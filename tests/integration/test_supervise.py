@@ -277,6 +277,60 @@ def test_stop_of_a_run_that_is_prepared(stoker, scripted, layout, tmp):
     assert record(stoker)["state"] == "Canceled"
 
 
+# ---- disk
+
+WRITERS = {
+    "upper": "dd if=/dev/zero of=/big bs=1M count=300",
+    "outputs": "dd if=/dev/zero of=/stoker/run/outputs/big bs=1M count=300",
+    "log": "dd if=/dev/zero bs=1M count=300 | tr '\\\\0' x",
+    "many": "i=0; while true; do i=$((i+1)); seq 1 20000 > /file$i; done",
+}
+
+
+@pytest.mark.parametrize("where", WRITERS)
+def test_disk_limit(command, stoker, where):  # noqa: F811
+    script = f"{WRITERS[where]}; sleep 100"
+    start = time.monotonic()
+    result = command("sh", "-c", script, options=["--disk", "20m"], check=False)
+    assert time.monotonic() - start < 20
+    assert result.returncode in (137, 143), result.stderr
+    document = record(stoker)
+    assert document["state"] == "Failed"
+    assert (document["cause"]["class"], document["cause"]["code"]) == ("user", "DiskLimit")
+    assert "21.0 MB are allowed (resources.disk)" in document["cause"]["message"]
+
+
+def test_disk_limit_of_the_node(command, stoker):  # noqa: F811
+    stoker.configure(job_defaults={"disk": "20m"})
+    result = command("sh", "-c", WRITERS["upper"] + "; sleep 100", check=False)
+    assert result.returncode in (137, 143)
+    assert record(stoker)["cause"]["code"] == "DiskLimit"
+    assert command("sh", "-c", "dd if=/dev/zero of=/x bs=1M count=10").returncode == 0
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
+def test_full_disk(stoker, busybox, tmp, trap):  # noqa: F811
+    """Stopped before the disk is full, and the record still finds room; ignoring the signal does not
+    help."""
+    disk = tmp / "disk"
+    with open(disk, "wb") as f:
+        f.truncate(400 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+    stoker.state.mkdir()
+    subprocess.run(["mount", "-o", "loop", disk, stoker.state], check=True)
+    try:
+        stoker.configure(store={"keep_free": "100M", "keep_free_inodes": 0})
+        script = f"{trap}while true; do dd if=/dev/zero of=/file bs=64k count=20 conv=notrunc "
+        script += "oflag=append 2>/dev/null; sleep 0.01; done"
+        result = stoker("run", "--image", busybox, "--", "sh", "-c", script, check=False)
+        assert result.returncode == (137 if trap else 143)
+        document = record(stoker)
+        assert (document["cause"]["class"], document["cause"]["code"]) == ("system", "DiskFull")
+        assert "keep_free" in document["cause"]["message"]
+    finally:
+        subprocess.run(["umount", stoker.state], check=True)
+
+
 # ---- what survives what
 
 
