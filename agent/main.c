@@ -20,6 +20,7 @@ static const struct {
 } commands[] = {
 	{"run", command_run, "run a job, or one command in an image"},
 	{"ps", command_ps, "list the runs that go on"},
+	{"exec", command_exec, "run a command in the container of a run"},
 	{"stats", command_stats, "show what runs use"},
 	{"wait", command_wait, "wait until runs have ended"},
 	{"stop", command_stop, "ask runs to end, then kill them"},

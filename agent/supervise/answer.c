@@ -2,6 +2,7 @@
 //
 // What a supervisor is asked over its control socket: protocol.h.
 #include "agent/job/run_document.h"
+#include "agent/supervise/exec_session.h"
 #include "agent/supervise/supervisor_internal.h"
 #include "base/text.h"
 
@@ -132,10 +133,14 @@ void supervisor_answer(
 		{"stop", answer_stop},
 		{"kill", answer_kill},
 		{"wait", answer_wait},
+		{"exec_signal", exec_session_signal},
 	};
 	struct error err;
 	const char *wanted = json_get_string(request, "do");
-	(void)fds;
+	if (wanted && streq(wanted, "exec")) {
+		exec_session_start(data, peer, request, fds);
+		return;
+	}
 	for (size_t i = 0; wanted && i < array_size(answers); i++) {
 		if (streq(wanted, answers[i].name)) {
 			answers[i].answer(data, peer, request);

@@ -94,18 +94,26 @@ int supervise_connect(struct store *s, const char *run_id, struct error *err)
 		       : error_set_errno(err, errno, "supervisor of %s", run_id);
 }
 
-int supervise_receive(
-	int fd, struct arena *a, bool nonblocking, const struct json **message, struct error *err)
+static int receive(int fd, struct arena *a, bool nonblocking, int *received,
+	const struct json **message, struct error *err)
 {
 	cleanup_free char *data = xmalloc(MESSAGE_MAX);
-	ssize_t n = message_receive(fd, data, MESSAGE_MAX, NULL, 0, nonblocking, err);
+	ssize_t n = message_receive(
+		fd, data, MESSAGE_MAX, received, received ? 1 : 0, nonblocking, err);
 	if (n <= 0)
 		return (int)n;
 	*message = json_parse(a, data, (size_t)n, "supervisor", NULL, err);
 	return *message ? 1 : -1;
 }
 
-int supervise_send(int fd, struct json_writer *request, struct error *err)
+int supervise_receive(
+	int fd, struct arena *a, bool nonblocking, const struct json **message, struct error *err)
+{
+	return receive(fd, a, nonblocking, NULL, message, err);
+}
+
+static int send_request(
+	int fd, struct json_writer *request, const int *fds, size_t fd_count, struct error *err)
 {
 	cleanup_buffer struct buffer b = {0};
 	int rc = json_writer_finish(request, &b, err);
@@ -115,7 +123,12 @@ int supervise_send(int fd, struct json_writer *request, struct error *err)
 	if (b.size > PROTOCOL_BYTES_MAX)
 		return error_set(err, ERROR_LIMIT, "a request of %zu bytes; at most %d can be sent",
 			b.size, PROTOCOL_BYTES_MAX);
-	return message_send(fd, b.data, b.size, NULL, 0, err);
+	return message_send(fd, b.data, b.size, fds, fd_count, err);
+}
+
+int supervise_send(int fd, struct json_writer *request, struct error *err)
+{
+	return send_request(fd, request, NULL, 0, err);
 }
 
 static int error_of(const struct json *reply, struct error *err)
@@ -130,15 +143,15 @@ static int error_of(const struct json *reply, struct error *err)
 	return error_set(err, ERROR_SYSTEM, "%s", text ? text : "the supervisor failed");
 }
 
-int supervise_call(int fd, struct json_writer *request, struct arena *a, const struct json **reply,
-	struct error *err)
+int supervise_call_fds(int fd, struct json_writer *request, const struct supervise_request_fds *fds,
+	struct arena *a, const struct json **reply, struct error *err)
 {
 	const struct json *message;
-	if (supervise_send(fd, request, err) < 0)
+	if (send_request(fd, request, fds->send, fds->send_count, err) < 0)
 		return -1;
 	// Events may come before the answer.
 	for (;;) {
-		int rc = supervise_receive(fd, a, false, &message, err);
+		int rc = receive(fd, a, false, fds->received, &message, err);
 		if (rc < 0)
 			return -1;
 		if (rc == 0)
@@ -149,6 +162,12 @@ int supervise_call(int fd, struct json_writer *request, struct arena *a, const s
 	if (reply)
 		*reply = message;
 	return error_of(message, err);
+}
+
+int supervise_call(int fd, struct json_writer *request, struct arena *a, const struct json **reply,
+	struct error *err)
+{
+	return supervise_call_fds(fd, request, &(struct supervise_request_fds){0}, a, reply, err);
 }
 
 struct json_writer *supervise_request_of(const char *what, const char *by)

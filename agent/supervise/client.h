@@ -32,6 +32,14 @@ int supervise_receive(
 struct json_writer;
 int supervise_call(int fd, struct json_writer *request, struct arena *a, const struct json **reply,
 	struct error *err);
+// The same with descriptors.
+struct supervise_request_fds {
+	const int *send; // stay the caller's
+	size_t send_count;
+	int *received; // -1 if none came; NULL: none is expected
+};
+int supervise_call_fds(int fd, struct json_writer *request, const struct supervise_request_fds *fds,
+	struct arena *a, const struct json **reply, struct error *err);
 int supervise_send(int fd, struct json_writer *request, struct error *err);
 
 // Requests of protocol.h. 0 for the image's stop signal, -1 for the node's grace period.

@@ -20,6 +20,8 @@ struct control_peer {
 	struct loop_source *source;
 	int fd;
 	bool subscribed;
+	void (*closed)(void *data); // NULL: nobody wants to know
+	void *closed_data;
 };
 
 struct control {
@@ -34,6 +36,8 @@ struct control {
 
 static void drop(struct control_peer *peer)
 {
+	if (peer->closed)
+		peer->closed(peer->closed_data);
 	loop_remove(peer->source);
 	close(peer->fd);
 	*peer->back = peer->next;
@@ -44,20 +48,45 @@ static void drop(struct control_peer *peer)
 }
 
 // Never waits; a full queue is a peer that does not read, and the next event on it ends it.
-static void send_text(struct control_peer *peer, const struct buffer *text)
+static void send_text(struct control_peer *peer, const struct buffer *text, int fd)
 {
-	if (send(peer->fd, text->data, text->size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	struct iovec part = {.iov_base = text->data, .iov_len = text->size};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} rights = {0};
+	if (fd >= 0) {
+		m.msg_control = &rights;
+		m.msg_controllen = sizeof(rights);
+		rights.header.cmsg_level = SOL_SOCKET;
+		rights.header.cmsg_type = SCM_RIGHTS;
+		rights.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&rights.header), &fd, sizeof(fd));
+	}
+	if (sendmsg(peer->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		shutdown(peer->fd, SHUT_RDWR);
+}
+
+void control_send_fd(struct control_peer *peer, struct json_writer *w, int fd)
+{
+	cleanup_buffer struct buffer b = {0};
+	struct error ignored;
+	if (json_writer_finish(w, &b, &ignored) == 0)
+		send_text(peer, &b, fd);
+	else
 		shutdown(peer->fd, SHUT_RDWR);
 }
 
 void control_send(struct control_peer *peer, struct json_writer *w)
 {
-	cleanup_buffer struct buffer b = {0};
-	struct error ignored;
-	if (json_writer_finish(w, &b, &ignored) == 0)
-		send_text(peer, &b);
-	else
-		shutdown(peer->fd, SHUT_RDWR);
+	control_send_fd(peer, w, -1);
+}
+
+void control_on_close(struct control_peer *peer, void (*fn)(void *data), void *data)
+{
+	peer->closed = fn;
+	peer->closed_data = data;
 }
 
 void control_send_ok(struct control_peer *peer)
@@ -90,7 +119,7 @@ void control_broadcast(struct control *c, struct json_writer *w)
 		return;
 	for (struct control_peer *peer = c->peers; peer; peer = peer->next)
 		if (peer->subscribed)
-			send_text(peer, &b);
+			send_text(peer, &b, -1);
 }
 
 void control_subscribe(struct control_peer *peer)

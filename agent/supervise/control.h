@@ -29,8 +29,13 @@ void control_free(struct control *c);
 int control_adopt(struct control *c, int fd, struct error *err);
 void control_subscribe(struct control_peer *peer);
 
+// Called once when the connection ends, unless it is replaced before; `fn` NULL: nothing any more.
+void control_on_close(struct control_peer *peer, void (*fn)(void *data), void *data);
+
 // Answers. The writer is at the end of an object; it is finished here.
 void control_send(struct control_peer *peer, struct json_writer *w);
+// With a descriptor, which stays the caller's; -1: none.
+void control_send_fd(struct control_peer *peer, struct json_writer *w, int fd);
 void control_send_ok(struct control_peer *peer);
 void control_send_error(struct control_peer *peer, const struct error *err);
 // To all who are subscribed.

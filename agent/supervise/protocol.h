@@ -12,6 +12,12 @@
 //                                              {"ok": true}; 0: the image's; -1: the node's
 //   {"do": "kill", "by": "kill"}               {"ok": true}
 //   {"do": "wait"}                             {"ok": true}, then "ended" when it is over
+//   {"do": "exec", "args": […], "env": ["K=V", …], "user": …, "cwd": …, "terminal": false,
+//    "rows": 24, "columns": 80}                {"ok": true, "pid": …}, with three descriptors to
+//    work
+//                                              on, or with a terminal's in the answer; at its end
+//                                              {"event": "exec_ended", "exit_status": 0}
+//   {"do": "exec_signal", "signal": 2}         {"ok": true}
 //
 // An error is {"error": {"kind": "not_found", "text": …}}. Two events come unasked, to who waits
 // and to who started the supervisor:

@@ -3,6 +3,7 @@
 
 #include "agent/job/secrets.h"
 #include "agent/job/signal_name.h"
+#include "agent/supervise/exec_session.h"
 #include "agent/supervise/protocol.h"
 #include "agent/supervise/supervisor_internal.h"
 #include "agent/supervise/trim.h"
@@ -89,7 +90,9 @@ static void on_child(void *data, int signo)
 	siginfo_t info = {0};
 	(void)signo;
 	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
-		info.si_pid != s->container.init.pid) {
+		info.si_pid != s->container.init.pid &&
+		info.si_pid != s->sandbox.network.helper.pid &&
+		!exec_session_owns(s, info.si_pid)) {
 		waitpid(info.si_pid, NULL, WNOHANG);
 		info.si_pid = 0;
 	}
@@ -270,6 +273,7 @@ static int supervise(struct supervisor *s, int *status, struct error *err)
 	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, status, err) < 0)
 		return -1;
 	s->ending.container = NULL;
+	exec_sessions_end(s);
 	if (output_drain(&s->output, err) < 0)
 		return -1;
 	return run_enter(s->run, RUN_FINALIZING, "finalizing", err);

@@ -25,8 +25,10 @@ struct supervisor {
 	struct sandbox sandbox;
 	bool has_sandbox;
 	struct container container;
-	struct buffer warnings; // of the sandbox, once that is closed
-	int stop_signal;	// of the image, else SIGTERM
+	struct buffer warnings;	       // of the sandbox, once that is closed
+	struct exec_session *sessions; // exec_session.h
+	size_t session_count;
+	int stop_signal; // of the image, else SIGTERM
 	uint64_t grace_ms;
 	enum cause_phase phase;
 };
