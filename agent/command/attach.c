@@ -2,6 +2,7 @@
 #include "agent/command/attach.h"
 
 #include "agent/command/echo.h"
+#include "agent/command/relay.h"
 #include "agent/job/run_document.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -15,6 +16,8 @@ struct attached {
 	struct loop *loop;
 	struct supervise_link link;
 	struct echo echo;
+	struct relay input; // from a terminal
+	int input_fd;	    // the pipe's end for the job; -1: none
 	struct attach_result *result;
 	int asked; // the signal that asked for the end
 	bool started;
@@ -141,15 +144,31 @@ static int lost(struct attached *a, struct error *err)
 		job->run->id, process_describe_status(status, how));
 }
 
+static int relay_input(struct attached *a, struct error *err)
+{
+	struct job *job = a->options->job;
+	int fds[2];
+	if (job->stdin_fd < 0 || !isatty(job->stdin_fd))
+		return 0;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return error_set_errno(err, errno, "pipe");
+	a->input = (struct relay){.in_fd = job->stdin_fd, .out_fd = fds[1], .own_out = true};
+	a->input_fd = job->stdin_fd = fds[0];
+	signal(SIGTTIN, SIG_IGN); // in the background there is no input, but the job goes on
+	return relay_start(&a->input, a->loop, err);
+}
+
 static int follow(struct attached *a, struct error *err)
 {
 	const struct attach *o = a->options;
-	if (supervise_start(o->job, o->settings, &a->link, err) < 0) {
+	if (relay_input(a, err) < 0 || supervise_start(o->job, o->settings, &a->link, err) < 0) {
 		const struct cause cause = cause_of_error(CAUSE_PREPARING, err);
 		struct error ignored;
 		run_end(o->job->run, RUN_FAILED, &cause, 1, &ignored);
 		return -1;
 	}
+	close_fdp(&a->input_fd); // the job has it: whether it reads is to be seen
+	a->input_fd = -1;
 	if (!loop_add_fd(a->loop, a->link.fd, EPOLLIN, on_message, a, err) ||
 		loop_run(a->loop, err) < 0)
 		return -1;
@@ -170,13 +189,15 @@ static int follow(struct attached *a, struct error *err)
 
 int attach_run(const struct attach *o, struct attach_result *result, struct error *err)
 {
-	struct attached a = {.options = o, .link.fd = -1, .result = result};
+	struct attached a = {.options = o, .link.fd = -1, .input_fd = -1, .result = result};
 	*result = (struct attach_result){.exit_status = 1};
 	a.loop = loop_new(err);
 	int rc = a.loop ? add_signals(&a, err) : -1;
 	if (rc == 0)
 		rc = follow(&a, err);
 	echo_release(&a.echo);
+	relay_stop(&a.input);
+	close_fdp(&a.input_fd);
 	loop_free(a.loop);
 	supervise_link_release(&a.link);
 	return rc;

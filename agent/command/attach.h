@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `stoker run` beside the supervisor that it started: until the job runs, and in the foreground
-// until it has ended.
+// until it has ended. Input from a terminal is copied into a pipe (relay.h); files and pipes go to
+// the job as they are.
 #pragma once
 
 #include "agent/supervise/client.h"
 
 struct attach {
-	const struct job *job;
+	struct job *job; // its stdin_fd may be replaced
 	const struct supervise_settings *settings;
 	int echo_fd;
 	bool detach; // be content when the job has started

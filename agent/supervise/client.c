@@ -146,7 +146,7 @@ static int error_of(const struct json *reply, struct error *err)
 int supervise_call_fds(int fd, struct json_writer *request, const struct supervise_request_fds *fds,
 	struct arena *a, const struct json **reply, struct error *err)
 {
-	const struct json *message;
+	const struct json *message = NULL;
 	if (send_request(fd, request, fds->send, fds->send_count, err) < 0)
 		return -1;
 	// Events may come before the answer.

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor of a job, and the commands that find it again: run -d, ps, wait, stop, kill, rm."""
 
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import random
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import node
@@ -507,6 +512,209 @@ def test_protocol(detached, stoker):
     assert "no signal" in reply["error"]["text"]
     assert ask(stoker, run, "no json") is None
     assert ask(stoker, run, '{"do": "status"}')["ok"] is True, "it goes on"
+
+
+# ---- exec and stats
+
+
+class Terminal:
+    """A command with a terminal of 24 lines and 80 columns, and somebody who types."""
+
+    def __init__(self, stoker, *args):
+        self.ours, theirs = pty.openpty()
+        self.resize(24, 80)
+        self.before = termios.tcgetattr(self.ours)
+        self.process = stoker.popen(
+            *args, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, text=None,
+            errors=None,
+        )  # fmt: skip
+        os.close(theirs)
+        self.seen = b""
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.ours, text.encode())
+
+    def expect(self, text, seconds=10):
+        """Read on until `text` has come; returns what came before it."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0, f"waited for {text!r}, saw {self.seen!r}"
+            if select.select([self.ours], [], [], left)[0]:
+                try:
+                    self.seen += os.read(self.ours, 65536)
+                except OSError:  # EIO: nobody has the other end any more
+                    assert text.encode() in self.seen, f"no {text!r} in {self.seen!r}"
+        before, _, self.seen = self.seen.partition(text.encode())
+        return before.decode()
+
+    def close(self):
+        os.close(self.ours)
+        self.process.kill()
+        self.process.wait()
+
+
+def test_exec(detached, stoker, tmp):
+    run = detached("sleep", "100", options=["-e", "OF_JOB=1", "--workdir", "/tmp"])
+    script = 'cat; echo "$A $OF_JOB"; pwd; echo err >&2; exit 5'
+    result = stoker("exec", "-i", "-e", "A=b", run.id, "sh", "-c", script, input="in", check=False)
+    assert result.returncode == 5
+    assert result.stdout == "inb 1\n/tmp\n" and result.stderr == "err\n"
+    assert stoker("exec", run.id, "--", "cat", input="in").stdout == "", "no input without -i"
+    assert stoker("exec", "-u", "ada", run.id, "id", "-u").stdout == "1000\n"
+    assert stoker("exec", "-w", "/bin", run.id, "pwd").stdout == "/bin\n"
+    assert stoker("exec", run.id, "sh", "-c", "kill -9 $$", check=False).returncode == 137
+    with open(tmp / "out", "w") as out:
+        stoker("exec", run.id, "echo", "to a file", stdout=out)
+    assert (tmp / "out").read_text() == "to a file\n"
+    stoker.fails("exec", run.id, "nope", needles=["nope", "not found"])
+    stoker.fails("exec", "-u", "nobody-here", run.id, "id", needles=["nobody-here"])
+    stoker.fails("exec", "-it", run.id, "sh", needles=["no terminal"])
+    stoker.fails("exec", "-w", "x", run.id, "sh", status=2, needles=["--workdir"])
+    stoker("kill", run.id)
+    stoker.fails("exec", run.id, "true", needles=[run.id, "does not run"])
+
+
+def test_exec_is_in_the_sandbox(detached, stoker):
+    """The same namespaces, rights, filter and group as the job's own process."""
+    run = detached("sh", "-c", "grep -E 'Cap|NoNew|Seccomp' /proc/self/status; sleep 100")
+    run.wait_for_text("Seccomp_filters")
+    wait_for(lambda: run.text().endswith("\n"), "the line")
+    status = stoker("exec", run.id, "grep", "-E", "Cap|NoNew|Seccomp", "/proc/self/status").stdout
+    assert status == run.text()
+    with stoker.popen("exec", run.id, "sleep", "50") as process:
+        wait_for(lambda: len(stoker("exec", run.id, "sh", "-c", "ls -d /proc/[0-9]*").stdout.split())
+                 >= 4, "the process")  # fmt: skip
+        groups = {}
+        for pid in node.descendants(run.supervisor):
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            if command.startswith(b"sleep"):
+                groups[command] = pathlib.Path(f"/proc/{pid}/cgroup").read_text()
+        assert len(groups) == 2 and len(set(groups.values())) == 1, groups
+        stoker("kill", run.id)
+        process.communicate(timeout=10)
+    assert process.returncode == 137, "it ends with the job"
+
+
+def test_exec_passes_signals_on(detached, stoker):
+    run = detached("sleep", "100")
+    script = "trap 'echo got; exit 4' TERM; echo ready; while true; do sleep 0.05; done"
+    with stoker.popen("exec", run.id, "sh", "-c", script) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=10)[0] == "got\n"
+    assert process.returncode == 4
+
+
+def test_exec_that_is_killed(detached, stoker):
+    """The process in the container gets SIGHUP; the job goes on."""
+    mark = f"60{os.getpid()}"
+    run = detached("sleep", "100")
+    with stoker.popen("exec", run.id, "sleep", mark) as process:
+        wait_for(lambda: sleepers(f"sleep {mark}"), "the process")
+        process.kill()
+    wait_for(lambda: not sleepers(f"sleep {mark}"), "its end")
+    assert run.record()["state"] == "Running"
+
+
+def test_exec_terminal(detached, stoker):
+    """A terminal of the container's: resized with ours, Ctrl-C for the program inside, ours restored."""
+    run = detached("sleep", "100")
+    terminal = Terminal(stoker, "exec", "-it", run.id, "sh")
+    try:
+        terminal.expect("# ")
+        terminal.type("readlink /proc/self/fd/0; stty size\r")
+        assert "/dev/pts/0" in terminal.expect("24 80")
+        terminal.resize(50, 132)
+        os.killpg(terminal.process.pid, signal.SIGWINCH)
+        terminal.expect("# ")
+        terminal.type("stty size\r")
+        terminal.expect("50 132")
+        terminal.type("trap 'echo INT' INT; echo w; sleep 100\r")
+        terminal.expect("\r\nw\r\n")
+        assert termios.tcgetattr(terminal.ours)[3] & termios.ICANON == 0, "ours is raw meanwhile"
+        terminal.type("\x03")
+        terminal.expect("INT")
+        terminal.type("exit 9\r")
+        assert terminal.process.wait(timeout=10) == 9
+        assert termios.tcgetattr(terminal.ours) == terminal.before, "ours is as it was"
+    finally:
+        terminal.close()
+    assert run.record()["state"] == "Running"
+
+
+def test_exec_terminal_is_restored_when_the_job_ends(detached, stoker):
+    run = detached("sleep", "100")
+    terminal = Terminal(stoker, "exec", "-it", run.id, "sh")
+    try:
+        terminal.expect("# ")
+        stoker("kill", run.id)
+        assert terminal.process.wait(timeout=10) == 137
+        assert termios.tcgetattr(terminal.ours) == terminal.before
+    finally:
+        terminal.close()
+
+
+def test_terminal_is_not_given_to_the_job(stoker, busybox):  # noqa: F811
+    """Input from a terminal comes through a pipe: a job could push characters into the terminal itself."""
+    terminal = Terminal(
+        stoker, "run", "--image", busybox, "--", "sh", "-c", "readlink /proc/self/fd/0; read a; echo <$a>"
+        .replace("<$a>", "'<'$a'>'"),
+    )  # fmt: skip
+    try:
+        terminal.expect("pipe:")
+        terminal.type("hello\n")
+        terminal.expect("<hello>")
+        assert terminal.process.wait(timeout=10) == 0
+    finally:
+        terminal.close()
+
+
+def test_stats(detached, stoker):
+    run = detached("sh", "-c", "echo ready; while true; do :; done")
+    run.wait_for_text("ready")
+    (row,) = stoker.json("stats", "--no-stream", "--json")
+    assert row["run_id"] == run.id
+    assert row["cpu_usec"] > 0 and row["cpu_percent"] > 1
+    assert row["memory_bytes"] > 4096 and row["pids"] >= 1
+    header, line = stoker("stats", "--no-stream", run.id).stdout.splitlines()
+    assert header.split()[:3] == ["RUN", "CPU", "MEMORY"] and line.split()[0] == run.id
+    stoker("kill", run.id)
+    used = run.record()["resources"]
+    assert used["cpu_usec"] >= row["cpu_usec"] and used["memory_peak_bytes"] > 4096
+    assert used["oom_kills"] == 0
+    assert stoker.json("stats", "--no-stream", "--json") == []
+    stoker.fails("stats", "--no-stream", run.id, needles=["has ended"])
+
+
+def test_out_of_memory(command, stoker):  # noqa: F811
+    script = "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"
+    result = command("sh", "-c", script, options=["--memory", "32m"], check=False)
+    assert result.returncode != 0
+    document = record(stoker)
+    assert document["state"] == "Failed" and document["cause"]["code"] == "OutOfMemory"
+    assert "33.6 MB" in document["cause"]["message"]
+    assert document["resources"]["oom_kills"] >= 1
+
+
+# ---- what is printed
+
+
+def test_log_is_followed_at_once(detached, stoker):
+    """A line is there within 100 ms of being printed (the median; other tests run too), by `logs -f` and
+    by `run` itself."""
+    script = "read a < /proc/uptime; echo $a; sleep 0.2"
+    run = detached("sh", "-c", f"i=0; while test $i -lt 15; do i=$((i+1)); {script}; done")
+    late = []
+    with stoker.popen("logs", "-f", run.id) as process:
+        for line in process.stdout:
+            now = float(pathlib.Path("/proc/uptime").read_text().split()[0])
+            late.append(now - float(line.split()[0]))
+    assert len(late) == 15
+    assert sorted(late[5:])[5] < 0.1, late
 
 
 # ---- removing
