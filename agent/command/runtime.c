@@ -99,6 +99,18 @@ void runtime_warn(const struct runtime_command *r, const struct buffer *text)
 	}
 }
 
+void runtime_use_engines_words(struct error *err)
+{
+	static const char missing[] = "no such file or directory", denied[] = "permission denied";
+	const char *words = err->kind == ERROR_NOT_FOUND ? missing
+			    : err->kind == ERROR_DENIED	 ? denied
+							 : NULL;
+	struct error plain = *err;
+	if (words && !strcasestr(err->text, words))
+		error_set(err, plain.kind, "%.*s: %s",
+			(int)(sizeof(err->text) - sizeof(missing) - 2), plain.text, words);
+}
+
 int runtime_open(
 	struct runtime_command *r, const char *id, struct runtime_target *t, struct error *err)
 {

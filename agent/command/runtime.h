@@ -27,6 +27,8 @@ runtime_verb_fn runtime_verb_create, runtime_verb_run, runtime_verb_start, runti
 int runtime_options(struct runtime_command *r, const struct option *options,
 	const struct options_usage *usage, bool stop_at_positional, int argc, char **argv,
 	char ***rest, int *rest_count, struct error *err);
+// Engines tell a program that is missing, or may not be executed, by certain words in the error.
+void runtime_use_engines_words(struct error *err);
 // Each line of `text` as a warning: into the log, or to stderr.
 void runtime_warn(const struct runtime_command *r, const struct buffer *text);
 

@@ -118,7 +118,11 @@ static int make_container(struct creation *c, struct error *err)
 		.data = c,
 		.warnings = &c->warnings,
 	};
-	return container_create(&o, &c->container, err);
+	if (container_create(&o, &c->container, err) < 0) {
+		runtime_use_engines_words(err);
+		return -1;
+	}
+	return 0;
 }
 
 // After a failure: the error stands, whatever else goes wrong.

@@ -174,7 +174,11 @@ static int start_process(struct runtime_target *t, const struct request *q,
 		.console_socket = console,
 		.preserve_fds = (int)q->preserve_fds,
 	};
-	return container_exec(&x, p, err);
+	if (container_exec(&x, p, err) < 0) {
+		runtime_use_engines_words(err);
+		return -1;
+	}
+	return 0;
 }
 
 static int check_request(

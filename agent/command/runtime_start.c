@@ -55,8 +55,10 @@ static int start_locked(struct runtime_target *t, struct error *err)
 	if (runtime_state_load(t->folder, t->state.id, &t->arena, &t->state, err) < 0 ||
 		runtime_expect(&t->state, 1U << RUNTIME_CREATED, "start", err) < 0)
 		return -1;
-	if (let_go(t, err) < 0)
+	if (let_go(t, err) < 0) {
+		runtime_use_engines_words(err);
 		return -1;
+	}
 	t->state.status = RUNTIME_RUNNING;
 	return runtime_state_save(t->folder, &t->state, err);
 }

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/message.h"
 #include "oci/runtime/container_internal.h"
+#include "oci/runtime/spec_names.h"
 #include "oci/runtime/user_namespace.h"
 
 #include <linux/sched.h>
@@ -135,9 +136,8 @@ static void limit(pid_t pid, const struct runtime_rlimit *r, struct buffer *warn
 		wanted.rlim_cur = wanted.rlim_max;
 	prlimit(pid, (enum __rlimit_resource)r->resource, &wanted, NULL);
 	if (warnings)
-		buffer_printf(warnings,
-			"resource limit %d: %llu is more than this node allows; it is %llu\n",
-			r->resource, (unsigned long long)r->hard,
+		buffer_printf(warnings, "%s: %llu is more than this node allows; it is %llu\n",
+			runtime_rlimit_name(r->resource), (unsigned long long)r->hard,
 			(unsigned long long)wanted.rlim_max);
 }
 

@@ -285,6 +285,9 @@ become_program(const struct container_launch *l, const int stdio[3], pid_t pid)
 		.data = &(struct last_step){.l = l, .pid = pid},
 		.report_plain = o->start_fifo >= 0,
 	};
+	// Engines want to hear at `create` what cannot be started.
+	if (o->start_fifo >= 0 && container_check_program(&o->spec->process, o->programs, &err) < 0)
+		give_up(l, &err);
 	if (sync_send(l->sync_fd, SYNC_READY, 0, NULL, &err) < 0)
 		_exit(127);
 	if (o->start_fifo < 0) {

@@ -69,6 +69,8 @@ int container_new_filesystem(const char *type, const char *source, const char *o
 	uint64_t attributes, struct error *err);
 int container_clone_tree(int fd, const char *path, const struct mount_words *words, int userns_fd,
 	struct error *err);
+// Copy what is in the folder `from` (O_PATH), and its owner and mode, into `to`.
+int container_copy_up(int from, int to, const char *target, struct error *err);
 int container_attach(int mount_fd, int target_fd, const char *target, struct error *err);
 // MOUNT_ATTR_ that are set and cleared, propagation and ids, on a detached mount.
 int container_restrict(int tree, const char *name, const struct mount_words *words, int userns_fd,
@@ -89,6 +91,10 @@ int container_write_sysctls(int root_fd, const struct runtime_spec *spec, struct
 // returned and, with `console`, stands at /dev/console.
 int container_terminal(
 	int root_fd, const struct runtime_process *p, int socket, bool console, struct error *err);
+
+// Would container_become() find it? ERROR_NOT_FOUND, ERROR_DENIED.
+int container_check_program(
+	const struct runtime_process *process, const char *const *names, struct error *err);
 
 // From the container's root to the user, capabilities and (without no_new_privs) filter of the
 // process; no way back.

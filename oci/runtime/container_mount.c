@@ -115,6 +115,9 @@ static int step_filesystem(int root_fd, const struct container_step *s, struct e
 		return -1;
 	cleanup_fd int mounted = container_new_filesystem(
 		s->source, s->mount->source, s->words.data, s->words.set, err);
+	if (mounted >= 0 && s->words.copy_up &&
+		container_copy_up(target, mounted, s->target, err) < 0)
+		return -1;
 	if (mounted >= 0)
 		return container_attach(mounted, target, s->target, err);
 	// In a network namespace that is not this user namespace's own, sysfs cannot be mounted:

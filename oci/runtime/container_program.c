@@ -113,22 +113,44 @@ static int exec_failed(const char *program, int sys, struct error *err)
 	return error_set_errno(err, sys, "%s: start", program);
 }
 
-static int execute(
+// The program's path.
+static char *locate(
 	const struct runtime_process *process, const char *const *names, struct error *err)
 {
 	const char *const own[] = {process->args.items[0], NULL};
 	const char *path = env_get(process->env.items, "PATH");
-	cleanup_free char *found = NULL;
-	const char *program = own[0];
-	if (!*program)
-		return error_set(err, ERROR_INVALID, "the name of the program is empty");
-	if (names || !strchr(program, '/')) {
-		found = find_program(
-			names ? names : own, path && *path ? path : container_default_path, err);
-		if (!found)
-			return -1;
-		program = found;
+	if (!*own[0]) {
+		error_set(err, ERROR_INVALID, "the name of the program is empty");
+		return NULL;
 	}
+	if (!names && strchr(own[0], '/'))
+		return xstrdup(own[0]);
+	return find_program(
+		names ? names : own, path && *path ? path : container_default_path, err);
+}
+
+int container_check_program(
+	const struct runtime_process *process, const char *const *names, struct error *err)
+{
+	bool forbidden = false;
+	struct stat st;
+	cleanup_free char *program = locate(process, names, err);
+	if (!program)
+		return -1;
+	if (*program != '/' || is_program(program, &forbidden))
+		return 0; // a relative one counts from a folder that is entered later
+	if (forbidden || stat(program, &st) == 0)
+		return error_set(err, ERROR_DENIED,
+			"%s: found in the image, but it may not be executed", program);
+	return exec_failed(program, errno, err);
+}
+
+static int execute(
+	const struct runtime_process *process, const char *const *names, struct error *err)
+{
+	cleanup_free char *program = locate(process, names, err);
+	if (!program)
+		return -1;
 	cleanup_free const char **envp = with_home(process->env.items, process->uid);
 	execve(program, (char *const *)process->args.items, (char *const *)envp);
 	return exec_failed(program, errno, err);

@@ -56,7 +56,7 @@ static const struct {
 };
 
 static const char *const refused[] = {
-	"remount", "tmpcopyup", "mand", "nomand", "iversion", "noiversion", "silent"};
+	"remount", "mand", "nomand", "iversion", "noiversion", "silent"};
 
 static bool take_attribute(const char *word, struct mount_words *m)
 {
@@ -87,7 +87,7 @@ static bool take_propagation(const char *word, struct mount_words *m)
 	return false;
 }
 
-static const char *const kinds[] = {"bind", "rbind", "idmap", "ridmap"};
+static const char *const kinds[] = {"bind", "rbind", "idmap", "ridmap", "tmpcopyup"};
 
 static bool take_kind(const char *word, struct mount_words *m)
 {
@@ -99,6 +99,8 @@ static bool take_kind(const char *word, struct mount_words *m)
 		m->idmap = true;
 	else if (streq(word, "ridmap"))
 		m->idmap = m->recursive_idmap = true;
+	else if (streq(word, "tmpcopyup"))
+		m->copy_up = true;
 	else if (streq(word, "x-idmap")) // our own, for jobs
 		m->idmap = m->recursive_idmap = m->idmap_optional = true;
 	else

@@ -18,10 +18,11 @@ struct mount_words {
 	bool idmap, recursive_idmap;		 // with the container's ids …
 	bool idmap_optional;			 // … where the file system can ("x-idmap")
 	unsigned long propagation;		 // MS_PRIVATE | MS_REC …; 0: not given
+	bool copy_up;	  // "tmpcopyup": what the image has there is copied into the tmpfs
 	const char *data; // what is the file system's own, "," between; NULL if none
 };
 
-// ERROR_INVALID: a word that we know and do not support ("remount", "tmpcopyup", …).
+// ERROR_INVALID: a word that we know and do not support ("remount", "mand", …).
 int mount_words_parse(struct arena *a, const struct json_strings *words, struct mount_words *m,
 	struct error *err);
 // All that are ours to interpret, for `stoker runtime features`.
