@@ -30,14 +30,16 @@ static const struct overlay_option common_options[] = {
 };
 
 // The reason that the kernel gives in words, if any: fsopen(2)'s messages look like "e overlay:
-// text".
+// text". The last one counts; those before are about what was only tried.
 static int context_failed(int context, int sys, const char *what, struct error *err)
 {
 	char text[256];
-	ssize_t n = read(context, text, sizeof(text) - 1);
-	if (n <= 2)
+	size_t length = 0;
+	for (ssize_t n; (n = read(context, text, sizeof(text) - 1)) > 0;)
+		length = (size_t)n;
+	if (length <= 2)
 		return error_set_errno(err, sys, "overlay: %s", what);
-	text[n] = '\0';
+	text[length] = '\0';
 	text[strcspn(text, "\n")] = '\0';
 	error_set_errno(err, sys, "overlay: %s (%s)", what, text + 2);
 	return -1;
@@ -90,6 +92,16 @@ static int set_up(int context, const struct overlay *o, struct error *err)
 	return o->scratch_fd < 0 ? 0 : set_scratch(context, o->scratch_fd, err);
 }
 
+// Whether the kernel takes layers one by one; then it has the first. Before Linux 6.5, overlayfs's
+// options are only collected for what mount(2) does, and any key passes: the refusal comes when it
+// is too late to know what it is about. Hence a key that no overlayfs has.
+static bool add_first(int context, int fd)
+{
+	if (fsconfig(context, FSCONFIG_SET_FLAG, "stoker", NULL, 0) == 0)
+		return false;
+	return set_folder(context, "lowerdir+", fd) == 0;
+}
+
 int overlay_mount(const struct overlay *o, const char *folder, struct error *err)
 {
 	if (o->foreign && overlay_reopen(o) < 0)
@@ -99,8 +111,7 @@ int overlay_mount(const struct overlay *o, const char *folder, struct error *err
 	if (context < 0 && errno == ENODEV)
 		return error_set(err, ERROR_SYSTEM,
 			"this kernel has no overlayfs; load the module \"overlay\"");
-	// ENOSYS: before Linux 5.2. The first layer tells whether the kernel takes them one by one.
-	if (context < 0 || set_folder(context, "lowerdir+", o->lower_fds[0]) < 0)
+	if (context < 0 || !add_first(context, o->lower_fds[0])) // ENOSYS: before Linux 5.2
 		return overlay_mount_old(o, folder, err);
 	if (set_up(context, o, err) < 0)
 		return -1;
