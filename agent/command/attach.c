@@ -86,6 +86,7 @@ static void on_ended(struct attached *a, const struct json *event)
 	r->ended = true;
 	r->exit_status = status && status->type == JSON_INTEGER ? (int)(status->integer & 0xFF) : 1;
 	copy_text(r->state, sizeof(r->state), json_get_string(event, "state"));
+	copy_text(r->code, sizeof(r->code), json_get_string(event, "code"));
 	copy_text(r->message, sizeof(r->message), json_get_string(event, "message"));
 	error = json_get(event, "error");
 	if (error && error->type == JSON_OBJECT) {

@@ -16,7 +16,7 @@ struct attach {
 
 struct attach_result {
 	bool ended; // false: it runs (detach)
-	char state[32], message[sizeof(((struct error *)0)->text)];
+	char state[32], code[32], message[sizeof(((struct error *)0)->text)];
 	int exit_status;
 };
 

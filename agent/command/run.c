@@ -153,7 +153,9 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 	if (!result.ended || q->detach)
 		return printf("%s\n", run->id) < 0 ? error_set_errno(err, errno, "standard output")
 						   : 0;
-	return q->image ? result.exit_status : report(run, &result);
+	// A command's own end is its own matter; anything else needs a word.
+	bool own = q->image && starts_with(result.code, "Script");
+	return own ? result.exit_status : report(run, &result);
 }
 
 // What the configuration does not keep. It can wait: a failure is the next one's.

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 
+import attack
 import node
 import ociimage
 import pytest
@@ -193,3 +194,34 @@ def kernel_log():
     since = text[text.rindex(marker) :].splitlines()[1:]
     bad = [line for line in since if KERNEL_COMPLAINTS.search(line)]
     assert not bad, "\n".join(bad)
+
+
+@pytest.fixture
+def canary():
+    """What nothing may happen to on the node (attack.Canary)."""
+    settings = [pathlib.Path("/proc/sys/kernel", n) for n in ("core_pattern", "panic")]
+    before = [path.read_text() for path in settings]
+    made = attack.Canary()
+    try:
+        yield made
+        made.assert_alive()
+        assert before == [path.read_text() for path in settings]
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="session")
+def _probe_image(_registry, tmp_path_factory):
+    return attack.push_probe(_registry, tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture
+def probe_image(_probe_image, registry):
+    """The image of nothing but /probe (tests/integration/probe)."""
+    return _probe_image
+
+
+@pytest.fixture
+def make_probe_image(registry, tmp):
+    """make_probe_image(tar, WorkingDir="/x"): the same with further layers and configuration."""
+    return lambda *tars, **config: attack.push_probe(registry, tmp, *tars, **config)
