@@ -49,6 +49,7 @@ static int parse_tail(const char *text, struct log_reader_options *o, struct err
 struct followed {
 	struct store *store;
 	const char *id;
+	int fd; // of the attempt's folder
 };
 
 // The file that is locked as long as somebody runs it; -1 if nobody does.
@@ -62,8 +63,14 @@ static int open_lock(const struct followed *f)
 // killed.
 static bool ended(void *data)
 {
+	const struct followed *f = data;
+	cleanup_arena struct arena a = {0};
+	struct run_summary summary;
 	struct error ignored;
-	cleanup_fd int lock = open_lock(data);
+	if (run_document_read(f->fd, &a, &summary, &ignored) == 0 && summary.state &&
+		run_state_is_end(summary.state))
+		return true;
+	cleanup_fd int lock = open_lock(f);
 	return lock < 0 || file_lock(lock, LOCK_SH | LOCK_NB, "run", &ignored) == 0;
 }
 
@@ -91,7 +98,7 @@ int command_logs(struct command *c, int argc, char **argv, struct error *err)
 	cleanup_run_found struct run_found run = {.fd = -1};
 	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0)
 		return -1;
-	struct followed f = {c->store, run.id};
+	struct followed f = {c->store, run.id, run.fd};
 	cleanup_fd int lock = open_lock(&f);
 	o.dirfd = run.fd;
 	o.ended_fd = lock;

@@ -18,6 +18,8 @@ int command_open_runs(struct command *c, struct error *err)
 	return 0;
 }
 
+enum { NAMED_MAX = 4 }; // of several that may be meant
+
 static int compare(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -59,33 +61,38 @@ static int open_found(struct store *s, const char *id, struct run_found *found, 
 	return found->fd < 0 ? -1 : 0;
 }
 
-static int ambiguous(const char *name, const char *first, const char *second, struct error *err)
+// `ids`: sorted, so those that may be meant stand together.
+static int refuse_several(const char *name, const char *const *ids, size_t count, struct error *err)
 {
-	return error_set(err, ERROR_INVALID, "\"%s\" begins more than one run: %s, %s, …", name,
-		first, second);
+	cleanup_buffer struct buffer list = {0};
+	for (size_t i = 0; i < count && i < NAMED_MAX; i++)
+		buffer_printf(&list, "%s%.100s", i ? ", " : "", ids[i]);
+	if (count > NAMED_MAX)
+		buffer_printf(&list, " and %zu more", count - NAMED_MAX);
+	return error_set(err, ERROR_INVALID, "%.100s may be %s", name, list.data);
 }
 
+// An id may be the beginning of another; it means itself then.
 int run_find(struct store *s, const char *name, struct run_found *found, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
-	const char **ids, *match = NULL;
-	size_t count;
+	const char **ids;
+	size_t count, first = 0, matches = 0;
 	*found = (struct run_found){.fd = -1};
 	if (run_list(s, false, &a, &ids, &count, err) < 0)
 		return -1;
 	for (size_t i = 0; i < count && *name; i++) {
 		if (streq(ids[i], name))
 			return open_found(s, name, found, err);
-		if (!starts_with(ids[i], name))
-			continue;
-		if (match)
-			return ambiguous(name, match, ids[i], err);
-		match = ids[i];
+		if (starts_with(ids[i], name) && matches++ == 0)
+			first = i;
 	}
-	if (!match)
+	if (matches > 1)
+		return refuse_several(name, (const char *const *)ids + first, matches, err);
+	if (!matches)
 		return error_set(
-			err, ERROR_NOT_FOUND, "there is no run \"%s\"; see: stoker ps --all", name);
-	return open_found(s, match, found, err);
+			err, ERROR_NOT_FOUND, "there is no run %s; see: stoker ps --all", name);
+	return open_found(s, ids[first], found, err);
 }
 
 void run_found_release(struct run_found *f)
