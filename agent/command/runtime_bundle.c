@@ -54,7 +54,7 @@ static void complete_process(struct creation *c)
 	if (c->spec.has_process)
 		return;
 	const char **args = arena_array(&c->target.arena, const char *, 2);
-	args[0] = "."; // relative: not looked for
+	args[0] = "./."; // relative: not looked for
 	*p = (struct runtime_process){.cwd = "/",
 		.umask = (mode_t)-1,
 		.no_new_privileges = true,
