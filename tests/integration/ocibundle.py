@@ -71,6 +71,7 @@ class Bundle:
         self.rootfs = self.folder / "rootfs"
         for name in ("bin", "proc", "dev", "sys", "tmp", "etc", "work"):
             (self.rootfs / name).mkdir(parents=True)
+        (self.rootfs / "tmp").chmod(0o1777)
         shutil.copy(os.environ.get("BUSYBOX", "/bin/busybox"), self.rootfs / "bin/busybox")
         for name in APPLETS:
             (self.rootfs / "bin" / name).symlink_to("busybox")
