@@ -164,6 +164,8 @@ static int describe(struct bundle *b, struct sandbox *s, struct error *err)
 	b->state = arena_printf(&b->arena, "%s/runtime", run_dir);
 	b->pid_file = arena_printf(&b->arena, "%s/%s.pid", b->state, s->job.run->id);
 	b->spec.root_path = "rootfs";
+	if (!s->policy->runtime) // our own, which takes all of it
+		return runtime_spec_write(&b->spec, &b->config, err);
 	// Newer than what many installed runtimes know; none is needed. And for 32-bit programs our
 	// rules about socket() are several for one real call, which they refuse.
 	b->spec.seccomp.flags.count = 0;

@@ -8,7 +8,8 @@
 
 #include "agent/job/sandbox.h"
 
-// The configuration of the sandbox for another runtime, as it would be in the bundle.
+// The configuration of the sandbox as the node's runtime gets it: in the bundle of another, or what
+// ours has in memory (fit for `stoker runtime`).
 int other_runtime_config(struct sandbox *s, struct buffer *json, struct error *err);
 
 // As container_create(): `program` is the runtime, a name in PATH or an absolute path; stdio as in
