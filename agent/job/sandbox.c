@@ -560,6 +560,21 @@ int sandbox_start(
 	return 0;
 }
 
+int sandbox_network_fd(const struct sandbox *s)
+{
+	return s->private_network && s->network.helper.pid > 0 ? s->network.helper.pidfd : -1;
+}
+
+void sandbox_network_ended(struct sandbox *s)
+{
+	struct error err;
+	if (network_restart(&s->network, &err) == 0)
+		return;
+	network_release(&s->network);
+	s->private_network = false;
+	buffer_printf(&s->warnings, "the job's network is gone: %s\n", err.text);
+}
+
 bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats)
 {
 	struct error ignored;

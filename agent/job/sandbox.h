@@ -46,6 +46,11 @@ int sandbox_open(struct sandbox *s, const struct job *job, const struct job_poli
 // Make the container; stdout and stderr go to output_fd.
 int sandbox_start(
 	struct sandbox *s, int stdin_fd, int output_fd, struct container *c, struct error *err);
+// Readable when the program of the job's network has ended; -1: it has none.
+int sandbox_network_fd(const struct sandbox *s);
+// Start another one. Where that fails the job goes on without, and the warnings say so; it has no
+// descriptor then.
+void sandbox_network_ended(struct sandbox *s);
 // What it has used so far. False: that is not known here.
 bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats);
 // When it has ended (or never ran): proof that nothing is left of it, and give everything back.

@@ -240,12 +240,44 @@ static int start(struct supervisor *s, struct error *err)
 	return 0;
 }
 
+static int watch_network(struct supervisor *s, struct error *err);
+
+static void on_network_end(void *data, uint32_t events)
+{
+	struct supervisor *s = data;
+	struct error ignored; // then nobody looks after it any more
+	(void)events;
+	loop_remove(s->network_source);
+	s->network_source = NULL;
+	sandbox_network_ended(&s->sandbox);
+	watch_network(s, &ignored);
+}
+
+// Without its program the job would be cut off for good.
+static int watch_network(struct supervisor *s, struct error *err)
+{
+	int fd = sandbox_network_fd(&s->sandbox);
+	if (fd < 0)
+		return 0;
+	s->network_source = loop_add_fd(s->loop, fd, EPOLLIN, on_network_end, s, err);
+	return s->network_source ? 0 : -1;
+}
+
+// Not before the job runs: it need not wait for that.
+static void protect(struct supervisor *s)
+{
+	const struct job_policy *policy = &s->request.settings.policy;
+	cleanup_free char *group = xasprintf("%s/agent", policy->cgroup);
+	if (geteuid() == 0)
+		cgroup_protect_self(group, policy->agent_memory, &s->sandbox.warnings);
+}
+
 static int watch(struct supervisor *s, struct error *err)
 {
 	uint64_t seconds = s->request.spec.max_seconds;
 	s->output.failed = on_output_failed;
 	s->output.data = s;
-	if (output_watch(&s->output, s->loop, err) < 0 ||
+	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0 ||
 		!loop_add_fd(
 			s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err) ||
 		(seconds && !loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err)))
@@ -269,6 +301,7 @@ static int supervise(struct supervisor *s, int *status, struct error *err)
 	if (start(s, err) < 0 || watch(s, err) < 0)
 		return -1;
 	announce_start(s);
+	protect(s);
 	supervisor_trim();
 	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, status, err) < 0)
 		return -1;

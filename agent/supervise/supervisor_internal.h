@@ -23,6 +23,7 @@ struct supervisor {
 	struct disk_watch *disk;
 	struct job job; // the sandbox's as long as that is open
 	struct sandbox sandbox;
+	struct loop_source *network_source; // NULL: there is none to watch
 	bool has_sandbox;
 	struct container container;
 	struct buffer warnings;	       // of the sandbox, once that is closed

@@ -34,7 +34,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: takes minutes; run with --full only")
-    config.addinivalue_line("markers", "vm: changes the machine, or needs its systemd; tests/vm/run")
+    config.addinivalue_line(
+        "markers", "vm: changes the machine, or needs its systemd; tests/vm/run"
+    )
     # Orphans come to us, so that a helper that outlives its parent is found.
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise pytest.UsageError("prctl(PR_SET_CHILD_SUBREAPER) failed")

@@ -62,8 +62,7 @@ class Run:
 def is_alive(pid):
     try:
         return (
-            pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-            not in "ZX"
+            pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
         )
     except OSError:
         return False
@@ -143,7 +142,7 @@ def test_wait_for_several(detached, stoker):
     ids = [detached("sh", "-c", f"sleep 0.{i}; exit {i}").id for i in (0, 3, 4)]
     assert stoker("wait", *ids, check=False).returncode == 3
     stoker.fails("wait", "run_", needles=["run_ may be run_"])
-    stoker.fails("wait", "nope", needles=['there is no run "nope"'])
+    stoker.fails("wait", "nope", needles=["there is no run nope"])
 
 
 def test_table_of_runs(detached, stoker):
@@ -341,7 +340,9 @@ def test_full_disk(stoker, busybox, tmp, trap):  # noqa: F811
 
 def test_kill_of_the_client(stoker, busybox, tmp):  # noqa: F811
     """The job goes on, and the commands find it."""
-    script = "echo ready; i=0; while test $i -lt 10; do i=$((i+1)); echo $i; sleep 0.05; done; exit 9"
+    script = (
+        "echo ready; i=0; while test $i -lt 10; do i=$((i+1)); echo $i; sleep 0.05; done; exit 9"
+    )
     process, run = foreground(stoker, write_job(tmp / "job", busybox, script))
     process.kill()
     process.communicate()
@@ -776,3 +777,24 @@ stat -f -c %T /stoker/secrets
             assert b"hunter2" not in data and b"correct-horse" not in data, path
     assert node.mounts_below(stoker.run_dir) == []
     stoker.fails("run", tmp / "job/job.yaml", needles=["secret other", "FROM_CLIENT", "not set"])
+
+
+def test_network_helper_that_is_killed(detached):
+    """The program of the job's network is started again, and the job goes on."""
+    run = detached("sh", "-c", "echo up; sleep 100")
+    run.wait_for_text("up\n")
+
+    def helpers():
+        return {
+            pid
+            for pid in node.descendants(run.supervisor)
+            if b"pasta" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            or b"slirp4netns" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
+
+    before = helpers()
+    assert before
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: helpers() - before, "another helper")
+    assert run.record()["state"] == "Running"
