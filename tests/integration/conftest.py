@@ -47,7 +47,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --full, `full` tests are deselected, which is no skip: CI fails on skips. So are `vm` tests."""
+    """Without --full, `full` tests are deselected, which is no skip: CI fails on skips. So are `vm`."""
     left_out = {m for m in ("full", "vm") if not config.getoption(f"--{m}")}
     config.hook.pytest_deselected(items=[i for i in items if left_out & set(i.keywords)])
     items[:] = [i for i in items if not left_out & set(i.keywords)]
