@@ -66,6 +66,8 @@ int runtime_relay(int pidfd, int master, struct error *err);
 // pair whose other end *ours is for runtime_receive_terminal(). Returns the socket.
 int runtime_console_socket(const char *name, int *ours, struct error *err);
 int runtime_receive_terminal(int ours, struct error *err);
+// The size of our own terminal, where we have one and the process names none.
+void runtime_terminal_size(struct runtime_process *p);
 
 // --pid-file: written at once, or not at all.
 int runtime_write_pid(const char *path, pid_t pid, struct error *err);

@@ -94,6 +94,8 @@ static int open_console(struct creation *c, struct error *err)
 {
 	if (!c->spec.process.terminal)
 		return 0;
+	if (!c->q->console_socket) // ours: of our size from the beginning
+		runtime_terminal_size(&c->spec.process);
 	c->console = runtime_console_socket(c->q->console_socket, &c->console_ours, err);
 	return c->console < 0 ? -1 : 0;
 }

@@ -106,6 +106,8 @@ static int process_of_options(const struct request *q, char **words, int count, 
 {
 	p->terminal = q->terminal;
 	p->rows = p->columns = 0;
+	if (p->terminal && !q->console_socket)
+		runtime_terminal_size(p);
 	p->has_oom_score_adj = false;
 	p->args.items = arena_array(a, const char *, (size_t)count + 1);
 	p->args.count = (size_t)count;

@@ -66,6 +66,15 @@ int runtime_receive_terminal(int ours, struct error *err)
 	return master;
 }
 
+void runtime_terminal_size(struct runtime_process *p)
+{
+	struct winsize size;
+	if (p->rows || ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0)
+		return;
+	p->rows = size.ws_row;
+	p->columns = size.ws_col;
+}
+
 static void copy_size(const struct relay *r)
 {
 	struct winsize size;
