@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/supervise/request.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char *words[] = {"--a", "b \xff c", "", NULL};
+static struct json_pair pairs[] = {{"A", "1"}, {"B", ""}};
+static struct job_input inputs[] = {{"data", "/srv", "/in", true}, {"more", "/x", "/y", false}};
+static const struct job_bind binds[] = {{"/a", "/b", true}};
+static struct job_secret secrets[] = {
+	{.name = "key", .variable = "KEY", .value = "s\0s!", .size = 4},
+	{.name = "other", .value = "abcde", .size = 5}};
+static const char *command[] = {"sh", "-c", "echo", NULL};
+
+static void fill(struct job_spec *s, struct run *r, struct oci_config *image)
+{
+	*s = (struct job_spec){
+		.experiment = "run",
+		.arguments = {words, 3},
+		.variables = {pairs, 2},
+		.inputs = inputs,
+		.input_count = 2,
+		.shm_size = 5,
+		.resources = {.cpus = 2.5, .memory = 7, .disk = 9, .devices = {words, 1}},
+		.network = JOB_NETWORK_NONE,
+		.max_seconds = 11,
+		.secrets = secrets,
+		.secret_count = 2,
+		.command = command,
+		.user = "ada",
+		.binds = binds,
+		.bind_count = 1,
+	};
+	*r = (struct run){.id = "run_1_2", .experiment = "run", .created_ms = 3, .phase_count = 1};
+	r->phases[0] = (struct run_phase){"pulling", 4, 5};
+	*image = (struct oci_config){
+		.env = {words, 2}, .working_dir = "/", .user = "", .stop_signal = "TERM"};
+}
+
+static void pack_one(struct buffer *b)
+{
+	struct job_spec spec;
+	struct run run;
+	struct oci_config image;
+	struct store store = {.state_dir = (char *)"/state", .run_dir = (char *)"/run"};
+	struct store_layer layer = {.format = LAYER_DIRECTORY};
+	struct store_layers layers = {&layer, 1};
+	fill(&spec, &run, &image);
+	const struct job job = {&spec, &run, &store, &image, &layers, -1};
+	const struct supervise_settings settings = {.grace_ms = 77, .policy = job_policy_default};
+	supervise_request_pack(&job, &settings, b);
+}
+
+static void test_round(void **state)
+{
+	(void)state;
+	cleanup_buffer struct buffer b = {0};
+	struct supervise_request r = {0};
+	struct error err = {0};
+	pack_one(&b);
+	if (supervise_request_unpack(&r, b.data, b.size, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(r.state_dir, "/state");
+	assert_int_equal(r.settings.grace_ms, 77);
+	assert_int_equal(r.spec.arguments.count, 3);
+	assert_string_equal(r.spec.arguments.items[1], words[1]);
+	assert_null(r.spec.arguments.items[3]);
+	assert_string_equal(r.spec.variables.items[1].value, "");
+	assert_false(r.spec.inputs[1].read_only);
+	assert_string_equal(r.spec.inputs[1].target, "/y");
+	assert_true(r.spec.resources.cpus == 2.5);
+	assert_int_equal(r.spec.resources.disk, 9);
+	assert_int_equal(r.spec.network, JOB_NETWORK_NONE);
+	assert_int_equal(r.spec.secrets[0].size, 4);
+	assert_memory_equal(r.spec.secrets[0].value, "s\0s!", 4);
+	assert_null(r.spec.secrets[1].variable);
+	assert_string_equal(r.spec.command[2], "echo");
+	assert_null(r.spec.command[3]);
+	assert_null(r.spec.working_directory);
+	assert_string_equal(r.spec.binds[0].target, "/b");
+	assert_string_equal(r.run.id, "run_1_2");
+	assert_string_equal(r.run.phases[0].name, "pulling");
+	assert_int_equal(r.run.fd, -1);
+	assert_string_equal(r.image.stop_signal, "TERM");
+	assert_int_equal(r.layer_count, 1);
+	assert_int_equal(r.layers[0].fd, -1);
+	supervise_request_release(&r);
+}
+
+// Cut anywhere, or longer than it should be: refused, and nothing is read beyond the end.
+static void test_damaged(void **state)
+{
+	(void)state;
+	cleanup_buffer struct buffer b = {0};
+	pack_one(&b);
+	buffer_putc(&b, 'x');
+	for (size_t size = 0; size <= b.size; size += size < 3000 ? 1 : 37) {
+		struct supervise_request r = {0};
+		struct error err = {0};
+		char *exactly = xmemdup(b.data, size); // so that a sanitizer sees what lies behind
+		if (size != b.size - 1)
+			assert_int_equal(supervise_request_unpack(&r, exactly, size, &err), -1);
+		free(exactly);
+		supervise_request_release(&r);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round), cmocka_unit_test(test_damaged)};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
