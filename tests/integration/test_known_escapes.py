@@ -129,6 +129,24 @@ def test_cve_2024_21626(stoker, probe_image, make_probe_image, canary, weak):
     assert bool(reached) == bool(weak), reached
 
 
+@pytest.mark.parametrize("weak", [(), ("close-fds", "beneath")], ids=["held", "weak"])
+def test_cve_2024_21626_exec_in_a_job(stoker, probe_image, canary, weak):
+    if weak:
+        attack.weaken(stoker, *weak)
+    run = stoker("run", "-d", "--image", probe_image, "--", "/probe", "sleep", "60").stdout.strip()
+    reached = []
+    for fd in range(3, 31):
+        result = stoker(
+            "exec", "--workdir", f"/proc/self/fd/{fd}", run, "--", "/probe", "open",
+            canary.secret, check=False,
+        )  # fmt: skip
+        if attack.escapes(result) or "cwd (unreachable)" in result.stdout:
+            reached.append((fd, result.stdout))
+    stoker("kill", run)
+    stoker("wait", run, check=False)
+    assert bool(reached) == bool(weak), reached
+
+
 # ---- with bundles: what no job can ask for, but another engine can
 
 

@@ -117,6 +117,11 @@ def test_cgroup_release_agent(probe):
     attack.assert_denied(probe("cgroup"), "cgroup")
 
 
+def test_groups_of_the_node(probe):
+    """Also in hierarchies of version 1 where the job has no group of its own."""
+    attack.assert_denied(probe("groups"), "groups")
+
+
 def test_too_many_processes(probe):
     """The default limit is far below what the node has, and reached by EAGAIN."""
     result = probe("forks", "8000", timeout=300)

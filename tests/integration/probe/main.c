@@ -82,6 +82,7 @@ static const struct {
 	{"unmask", probe_unmask, 0},
 	{"namespaces", probe_namespaces, 0},
 	{"cgroup", probe_cgroup, 0},
+	{"groups", probe_groups, 0},
 	{"where", probe_where, 1},
 	{"modules", probe_modules, 0},
 	{"bpf", probe_bpf, 0},

@@ -167,6 +167,19 @@ void probe_cgroup(int argc, char **argv)
 	}
 }
 
+// Only the node's own root of a hierarchy has a release agent: where it is seen, so is every group
+// of the node's.
+void probe_groups(int argc, char **argv)
+{
+	glob_t found;
+	(void)argc, (void)argv;
+	if (glob("/sys/fs/cgroup/*/release_agent", 0, NULL, &found) == 0)
+		for (size_t i = 0; i < found.gl_pathc; i++)
+			escaped("the node's groups are below %s", found.gl_pathv[i]);
+	else
+		denied("no root of a hierarchy is seen");
+}
+
 // What is mounted at argv[0]…: "mount PATH TYPE", or "nothing at PATH".
 void probe_where(int argc, char **argv)
 {

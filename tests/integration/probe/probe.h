@@ -20,7 +20,7 @@ void denied(const char *format, ...) __attribute__((format(printf, 1, 2)));
 typedef void probe_fn(int argc, char **argv);
 probe_fn probe_exe, probe_descriptors, probe_walk, probe_handles, probe_chroot, probe_suid,
 	probe_swap, probe_open, probe_overwrite, probe_content, probe_identity, probe_sleep;
-probe_fn probe_mount, probe_unmask, probe_namespaces, probe_cgroup, probe_where;
+probe_fn probe_mount, probe_unmask, probe_namespaces, probe_cgroup, probe_groups, probe_where;
 probe_fn probe_modules, probe_bpf, probe_log, probe_keys, probe_settings, probe_secrets,
 	probe_devices, probe_typing;
 probe_fn probe_signals, probe_trace, probe_forks, probe_memory, probe_disk;
