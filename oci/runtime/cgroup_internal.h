@@ -101,7 +101,6 @@ unsigned cgroup_settings_controllers(const struct cgroup_settings *s);
 // and is made anew. Its missing parents are made too. Version 2: the controllers are enabled on
 // the way down, as far as they can be.
 int cgroup_v1_make(const struct cgroup_hierarchy *h, const char *path, struct error *err);
-bool cgroup_v1_counts_io(const struct cgroup_hierarchy *h); // of any disk
 int cgroup_v2_make(const struct cgroup_hierarchy *h, const char *path, unsigned controllers,
 	struct buffer *warnings, struct error *err);
 // As cgroup_v2_make(), but one that is there is taken as it is.

@@ -5,7 +5,6 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "base/time.h"
-#include "base/weaken.h"
 #include "oci/runtime/cgroup_internal.h"
 
 #include <poll.h>
@@ -117,8 +116,7 @@ static int signal_all(const struct cgroup *g, int64_t deadline, struct error *er
 	pid_t *pids;
 	size_t count;
 	int64_t soon = now_ms() + FREEZE_MS / 4;
-	if (!weakened("cgroup-freeze"))
-		freeze(g, true, soon < deadline ? soon : deadline);
+	freeze(g, true, soon < deadline ? soon : deadline);
 	int rc = cgroup_processes(g, &a, &pids, &count, err);
 	for (size_t i = 0; rc == 0 && i < count; i++)
 		kill(pids[i], SIGKILL);

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "oci/runtime/cgroup_internal.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 enum { STATS_TEXT = 16384, NUMBER_TEXT = 64, NS_PER_US = 1000, US_PER_S = 1000000 };
@@ -117,17 +118,29 @@ static void io_v2(int dir, struct cgroup_stats *s)
 	cgroup_sum_io_v2(text, s);
 }
 
+static bool sum_io_v1(int dir, const char *file, uint64_t *reads, uint64_t *writes)
+{
+	char text[4 * STATS_TEXT]; // six lines of each disk, and loop devices are disks
+	bool there = cgroup_read(dir, file, text, sizeof(text));
+	cgroup_sum_io_v1(text, reads, writes);
+	return there;
+}
+
 static void io_v1(const struct cgroup_part *part, struct cgroup_stats *s)
 {
-	const int dir = part->dir;
-	char text[STATS_TEXT];
-	bool there =
-		cgroup_read(dir, "blkio.throttle.io_service_bytes_recursive", text, sizeof(text));
-	// No device: nothing was done, or nothing is counted.
-	s->has_io = there && (!starts_with(text, "Total ") || cgroup_v1_counts_io(part->hierarchy));
-	cgroup_sum_io_v1(text, &s->read_bytes, &s->write_bytes);
-	cgroup_read(dir, "blkio.throttle.io_serviced_recursive", text, sizeof(text));
-	cgroup_sum_io_v1(text, &s->read_operations, &s->write_operations);
+	static const char bytes[] = "blkio.throttle.io_service_bytes_recursive";
+	static const char operations[] = "blkio.throttle.io_serviced_recursive";
+	s->has_io = sum_io_v1(part->dir, bytes, &s->read_bytes, &s->write_bytes);
+	sum_io_v1(part->dir, operations, &s->read_operations, &s->write_operations);
+	if (!s->has_io || s->read_bytes || s->write_bytes)
+		return;
+	// Zero is the truth only where anything is counted: Linux 5.17 to 6.4 count what has a
+	// limit, and there the whole machine seems never to have read a byte.
+	uint64_t reads = 0, writes = 0;
+	char root[sizeof(part->hierarchy->mount) + sizeof(bytes)];
+	snprintf(root, sizeof(root), "%s/%s", part->hierarchy->mount, bytes);
+	sum_io_v1(AT_FDCWD, root, &reads, &writes);
+	s->has_io = reads || writes;
 }
 
 int cgroup_stats(const struct cgroup *g, struct cgroup_stats *stats, struct error *err)

@@ -120,20 +120,16 @@ static int inherit_cpus(const char *folder, struct error *err)
 	return 0;
 }
 
-bool cgroup_v1_counts_io(const struct cgroup_hierarchy *h)
-{
-	char file[sizeof(h->mount) + 64], text[64];
-	snprintf(file, sizeof(file), "%s/blkio.throttle.io_service_bytes_recursive", h->mount);
-	// "Total 0" alone: no disk is counted.
-	return cgroup_read(AT_FDCWD, file, text, sizeof(text)) && !starts_with(text, "Total ");
-}
-
 // Since Linux 6.10 a disk's traffic is counted only once somebody has limited it; "no limit" is
 // enough for that, and has no other effect. Once a boot, and only for disks that are hardware:
 // what lies above them is counted there.
 static void count_io(const struct cgroup_hierarchy *h, const char *path)
 {
-	if (cgroup_v1_counts_io(h))
+	char counters[sizeof(h->mount) + 64], text[64];
+	snprintf(counters, sizeof(counters), "%s/blkio.throttle.io_service_bytes_recursive",
+		h->mount);
+	// "Total 0" alone: no disk is counted.
+	if (!cgroup_read(AT_FDCWD, counters, text, sizeof(text)) || !starts_with(text, "Total "))
 		return;
 	cleanup_free char *file = xasprintf("%s%s/blkio.throttle.read_bps_device", h->mount, path);
 	glob_t disks = {0};

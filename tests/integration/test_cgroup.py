@@ -283,6 +283,14 @@ def test_devices_of_every_job(groups, tmp):
     groups.destroy(path)
 
 
+def counts_io(groups):
+    """Some kernels count nothing on version 1, not even for the whole machine."""
+    if "blkio" not in groups.where:
+        return "io" in groups.where
+    file = pathlib.Path(groups.where["blkio"], "blkio.throttle.io_service_bytes_recursive")
+    return any(int(x.split()[-1]) for x in file.read_text().splitlines())
+
+
 def test_statistics_are_plausible(groups, tmp):
     path = groups.create(pids=100)
     start = time.monotonic()
@@ -300,7 +308,7 @@ def test_statistics_are_plausible(groups, tmp):
     assert s["has_memory"] == ("memory" in groups.where)
     if s["has_memory_peak"]:
         assert 48 * MIB <= s["memory_peak_bytes"] < 300 * MIB
-    assert s["has_io"] == bool({"io", "blkio"} & groups.where.keys())
+    assert s["has_io"] == counts_io(groups)
     if s["has_io"] and block_device:
         assert 4 * MIB <= s["write_bytes"] < 16 * MIB
         assert s["write_operations"] > 0
