@@ -28,6 +28,10 @@ static int mount_hierarchy(
 		error_clear(err);
 		return 0;
 	}
+	// Only a hierarchy's root has this: the container has no group of its own there, and would see
+	// everybody's.
+	if (faccessat(mounted, "release_agent", F_OK, 0) == 0)
+		return 0;
 	if (mkdirat(folder, name, 0555) < 0 && errno != EEXIST)
 		return error_set_errno(err, errno, "make %s/%s", s->target, name);
 	cleanup_fd int target = openat(folder, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

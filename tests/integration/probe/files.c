@@ -57,7 +57,7 @@ static void judge_descriptor(const char *process, const char *fd)
 		return;
 	}
 	link[n] = '\0';
-	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) || atoi(fd) > 2)
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode) || number(fd) > 2)
 		escaped("%s -> %s", path, link);
 	else
 		denied("%s -> %s leads nowhere", path, link);
@@ -74,7 +74,7 @@ static void list_descriptors(const char *process)
 	}
 	bool self = strcmp(process, "self") == 0;
 	for (struct dirent *e; (e = readdir(d));)
-		if (isdigit(e->d_name[0]) && !(self && atoi(e->d_name) == dirfd(d)))
+		if (isdigit(e->d_name[0]) && !(self && (int)number(e->d_name) == dirfd(d)))
 			judge_descriptor(process, e->d_name);
 	closedir(d);
 }
@@ -83,7 +83,7 @@ static void each_process(void (*visit)(const char *pid, const void *data), const
 {
 	DIR *d = opendir("/proc");
 	for (struct dirent *e; d && (e = readdir(d));)
-		if (isdigit(e->d_name[0]) && atoi(e->d_name) != getpid())
+		if (isdigit(e->d_name[0]) && (pid_t)number(e->d_name) != getpid())
 			visit(e->d_name, data);
 	if (d)
 		closedir(d);
@@ -119,7 +119,7 @@ static void try_process(const char *pid, const void *secret)
 		snprintf(path, sizeof(path), "/proc/%s/%s", pid, places[i]);
 		try_below(path, secret);
 	}
-	if (atoi(pid) > 64)
+	if (number(pid) > 64)
 		escaped("process %s is visible", pid);
 }
 
@@ -223,12 +223,12 @@ void probe_open(int argc, char **argv)
 	(void)argc;
 	long n = syscall(SYS_getcwd, where, sizeof(where));
 	printf("cwd %s\n", n > 0 ? where : strerrorname_np(errno));
-	for (size_t ups = 0; ups < 12; ups++) {
-		size_t used = 0;
-		for (size_t i = 0; i < ups; i++, used += 3)
-			memcpy(path + used, "../", 3);
-		snprintf(path + used, sizeof(path) - used, "%s", argv[0] + 1);
+	static const char ups[] = "../../../../../../../../../../../";
+	for (const char *up = ups + strlen(ups); up >= ups; up -= 3) {
+		snprintf(path, sizeof(path), "%s%s", up, argv[0] + 1);
 		try_open(AT_FDCWD, path, O_RDONLY, "");
+		if (up == ups)
+			break;
 	}
 }
 
@@ -259,7 +259,7 @@ void probe_sleep(int argc, char **argv)
 void probe_overwrite(int argc, char **argv)
 {
 	char path[64], c;
-	int given = atoi(argv[0]), fd = -1;
+	int given = (int)number(argv[0]), fd = -1;
 	(void)argc;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", given);
 	for (int i = 0; i < 50 && fd < 0; i++) {

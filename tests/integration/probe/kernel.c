@@ -133,9 +133,9 @@ void probe_settings(int argc, char **argv)
 		"/proc/acpi", "/proc/scsi", "/proc/driver", "/proc/tty", "/proc/asound",
 		"/sys/kernel", "/sys/class", "/sys/fs", "/sys/module", "/sys/power", "/sys/block",
 		"/sys/bus", "/sys/devices"};
-	static const char *const files[] = {"/proc/sysrq-trigger", "/proc/mtrr", "/proc/timer_list",
-		"/proc/kcore", "/proc/latency_stats", "/proc/swaps", "/proc/sched_debug",
-		"/proc/kmem", "/proc/kpageflags"};
+	static const char *const files[] = {"/proc/sysrq-trigger", "/proc/mtrr",
+		"/proc/latency_stats", "/proc/swaps", "/proc/sched_debug", "/proc/kmem",
+		"/proc/kpageflags"};
 	enum { DESCRIPTORS = 16 };
 	(void)argc, (void)argv;
 	for (size_t i = 0; i < sizeof(trees) / sizeof(*trees); i++) {
@@ -145,9 +145,7 @@ void probe_settings(int argc, char **argv)
 			denied("%zu files of %s", refused, trees[i]);
 	}
 	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++)
-		if (strcmp(files[i], "/proc/timer_list") != 0 && strcmp(files[i], "/proc/kcore"))
-			verdict(open(files[i], O_WRONLY | O_CLOEXEC), "open %s for writing",
-				files[i]);
+		verdict(open(files[i], O_WRONLY | O_CLOEXEC), "open %s for writing", files[i]);
 	verdict(mkdir("/sys/fs/cgroup/stoker-probe", 0755), "make a control group");
 	verdict(open("/proc/sys/kernel/probe", O_WRONLY | O_CREAT, 0644), "make a setting");
 }
@@ -172,8 +170,7 @@ void probe_secrets(int argc, char **argv)
 	}
 	// Addresses of the kernel are hidden.
 	FILE *f = fopen("/proc/kallsyms", "re");
-	unsigned long address = 0;
-	if (f && fscanf(f, "%lx", &address) == 1 && address)
+	if (f && fgets(text, sizeof(text), f) && strtoul(text, NULL, 16))
 		escaped("/proc/kallsyms tells addresses");
 	else
 		denied("/proc/kallsyms tells no addresses");

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -73,16 +74,19 @@ static void try_unix(const char *name)
 // The address that a user-mode network gives the node is often that of the route.
 static void try_gateway(unsigned short port)
 {
-	char line[256], name[64], text[INET_ADDRSTRLEN];
-	unsigned destination, gateway;
+	char line[256], text[INET_ADDRSTRLEN];
 	FILE *f = fopen("/proc/net/route", "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%63s %x %x", name, &destination, &gateway) == 3 &&
-			destination == 0 && gateway) {
-			inet_ntop(AF_INET, &gateway, text, sizeof(text));
-			printf("gateway %s\n", text);
-			try_address(text, port);
-		}
+	while (f && fgets(line, sizeof(line), f)) {
+		// "eth0 00000000 0200A8C0 …": name, destination, gateway
+		char *end = line + strcspn(line, "\t");
+		unsigned long destination = strtoul(end, &end, 16);
+		struct in_addr gateway = {.s_addr = (in_addr_t)strtoul(end, NULL, 16)};
+		if (destination != 0 || gateway.s_addr == 0)
+			continue;
+		inet_ntop(AF_INET, &gateway, text, sizeof(text));
+		printf("gateway %s\n", text);
+		try_address(text, port);
+	}
 	if (f)
 		fclose(f);
 }

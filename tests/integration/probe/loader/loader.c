@@ -57,7 +57,7 @@ __attribute__((force_align_arg_pointer)) void _start(void)
 {
 	static const char *const next[] = {"probe", "overwrite", "3", NULL};
 	static const char *const nothing[] = {NULL};
-	struct stat st;
+	struct stat st = {0};
 	say("loader runs\n");
 	long fd = call(SYS_openat, AT_FDCWD, (long)"/proc/self/exe", O_RDONLY, 0);
 	if (fd < 0 || call(SYS_fstat, fd, (long)&st, 0, 0) < 0) {
