@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 64 * 1024, TURN_BYTES = 1024 * 1024 };
+// To close an inotify descriptor takes the kernel up to 15 ms (it waits for all who may still look
+// at the mark), as long as a short job in all: so one is made for jobs that go on for longer.
+enum { READ_SIZE = 64 * 1024, TURN_BYTES = 1024 * 1024, WATCH_AFTER_MS = 50 };
 
 // Does a write block for a slow reader? Files are always ready, and epoll does not take them.
 static bool is_stream(int fd)
@@ -100,20 +102,26 @@ static void on_writable(void *data, uint32_t events)
 	echo_more(data);
 }
 
-static void on_turn(void *data)
-{
-	echo_more(data);
-}
-
 static int watch_file(struct echo *e, struct error *err)
 {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->file_fd);
+	close_fdp(&e->notify_fd);
 	e->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (e->notify_fd < 0 || inotify_add_watch(e->notify_fd, path, IN_MODIFY) < 0)
 		return error_set_errno(err, errno, "watch the log");
 	e->notify = loop_add_fd(e->loop, e->notify_fd, EPOLLIN, on_growth, e, err);
 	return e->notify ? 0 : -1;
+}
+
+static void on_turn(void *data)
+{
+	struct echo *e = data;
+	struct error ignored;
+	bool watched = e->notify || watch_file(e, &ignored) == 0;
+	echo_more(e);
+	if (!watched) // then by the clock
+		loop_timer_set(e->more, WATCH_AFTER_MS);
 }
 
 int echo_start(struct echo *e, struct loop *loop, int dirfd, const char *path, int out_fd,
@@ -126,8 +134,8 @@ int echo_start(struct echo *e, struct loop *loop, int dirfd, const char *path, i
 		.can_block = is_stream(out_fd)};
 	if (e->file_fd < 0)
 		return error_set_errno(err, errno, "open %s", path);
-	e->more = loop_add_timer(loop, 0, on_turn, e, err);
-	if (!e->more || watch_file(e, err) < 0)
+	e->more = loop_add_timer(loop, WATCH_AFTER_MS, on_turn, e, err);
+	if (!e->more)
 		return -1;
 	if (!e->can_block)
 		return 0;

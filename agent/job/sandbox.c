@@ -520,6 +520,7 @@ static int create(struct sandbox *s, const int stdio[3], struct container *c, st
 	const char *runtime = s->policy->runtime;
 	if (!runtime) {
 		s->options.rootfs_fd = s->root_fd;
+		s->options.ids_fd = s->userns_fd; // -1: none
 		memcpy(s->options.stdio, stdio, sizeof(s->options.stdio));
 		return container_create(&s->options, c, err);
 	}

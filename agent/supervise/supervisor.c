@@ -386,6 +386,8 @@ static void finish(struct supervisor *s, int rc, int status, struct error *err)
 	struct end end = {.state = RUN_FAILED, .exit_status = 1};
 	struct error second = {0};
 	container_release(&s->container);
+	loop_remove(s->network_source);
+	s->network_source = NULL;
 	end_group(s);
 	if (rc < 0)
 		end.cause = cause_of_error(s->phase, err);

@@ -39,6 +39,8 @@ struct container_options {
 	int (*mount_root)(void *data, struct error *err);
 	const char *bundle; // absolute; NULL: relative paths of the specification are refused
 
+	int ids_fd; // a namespace with the container's ids (user_namespace_new()); 0: made if
+		    // needed
 	struct cgroup *cgroup; // joined; NULL: the caller's own
 	// Process 1 is a small init of ours, which reaps orphans, forwards signals to the program
 	// (those of the keyboard to its process group) and reports its wait status. Else the

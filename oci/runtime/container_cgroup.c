@@ -28,8 +28,8 @@ static int mount_hierarchy(
 		error_clear(err);
 		return 0;
 	}
-	// Only a hierarchy's root has this: the container has no group of its own there, and would see
-	// everybody's.
+	// Only a hierarchy's root has this: the container has no group of its own there, and would
+	// see everybody's.
 	if (faccessat(mounted, "release_agent", F_OK, 0) == 0)
 		return 0;
 	if (mkdirat(folder, name, 0555) < 0 && errno != EEXIST)

@@ -17,6 +17,7 @@ struct container_launch {
 	int status_fd;			// our init writes the program's wait status here; -1
 	int root_fd;			// a detached mount, or -1: the child opens it
 	int joined[RUNTIME_NAMESPACES]; // namespaces to enter; -1: none
+	int ids_fd;			// the container's, for idmapped mounts; -1: not made yet
 	uint64_t new_namespaces;	// CLONE_NEW…
 	bool idle_devices;		// STEP_DEVICES is for the child
 };

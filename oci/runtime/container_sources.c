@@ -65,6 +65,17 @@ static int open_namespaces(struct container_launch *l, struct error *err)
 }
 
 // The namespace with the ids that a mount gets: the mount's own maps, else the container's.
+// One for all mounts, which each take a descriptor of it.
+static int open_own_ids(struct container_launch *l, struct error *err)
+{
+	const struct runtime_spec *spec = l->o->spec;
+	if (l->ids_fd < 0)
+		l->ids_fd = l->o->ids_fd > 0 ? fcntl(l->o->ids_fd, F_DUPFD_CLOEXEC, 3)
+					     : user_namespace_new(&spec->uid_mappings,
+						       &spec->gid_mappings, err);
+	return l->ids_fd < 0 ? -1 : fcntl(l->ids_fd, F_DUPFD_CLOEXEC, 3);
+}
+
 static int open_ids(
 	struct container_launch *l, const struct container_step *s, int *fd, struct error *err)
 {
@@ -79,8 +90,10 @@ static int open_ids(
 	if (!own && !spec->uid_mappings.count)
 		return error_set(err, ERROR_INVALID,
 			"mount at %s: \"idmap\" needs a container with ids of its own", s->target);
-	*fd = user_namespace_new(own ? &m->uid_mappings : &spec->uid_mappings,
-		own ? &m->gid_mappings : &spec->gid_mappings, err);
+	if (own)
+		*fd = user_namespace_new(&m->uid_mappings, &m->gid_mappings, err);
+	else
+		*fd = open_own_ids(l, err);
 	return *fd < 0 ? -1 : 0;
 }
 
@@ -190,7 +203,7 @@ static int open_root(struct container_launch *l, struct error *err)
 int container_sources_open(struct container_launch *l, struct arena *a, struct error *err)
 {
 	const struct runtime_spec *spec = l->o->spec;
-	l->root_fd = -1;
+	l->root_fd = l->ids_fd = -1;
 	for (int i = 0; i < RUNTIME_NAMESPACES; i++)
 		l->joined[i] = -1;
 	if (container_plan(a, spec, l->o->bundle, &l->plan, err) < 0 ||
@@ -210,6 +223,7 @@ int container_sources_open(struct container_launch *l, struct arena *a, struct e
 void container_sources_close(struct container_launch *l)
 {
 	close_fdp(&l->root_fd);
+	close_fdp(&l->ids_fd);
 	for (int i = 0; i < RUNTIME_NAMESPACES; i++)
 		close_fdp(&l->joined[i]);
 	for (size_t i = 0; i < l->plan.count; i++)

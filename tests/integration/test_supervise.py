@@ -634,7 +634,7 @@ def test_exec_terminal(detached, stoker):
         terminal.expect("# ")
         terminal.type("stty size\r")
         terminal.expect("50 132")
-        terminal.type("trap 'echo INT' INT; echo w; sleep 100\r")
+        terminal.type("sh -c \"trap 'echo INT; exit' INT; echo w; while :; do sleep 0.1; done\"\r")
         terminal.expect("\r\nw\r\n")
         assert termios.tcgetattr(terminal.ours)[3] & termios.ICANON == 0, "ours is raw meanwhile"
         terminal.type("\x03")
@@ -785,11 +785,11 @@ def test_network_helper_that_is_killed(detached):
     run.wait_for_text("up\n")
 
     def helpers():
+        table = node.processes()
         return {
             pid
-            for pid in node.descendants(run.supervisor)
-            if b"pasta" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-            or b"slirp4netns" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            for pid in node.descendants(run.supervisor, table)
+            if table[pid][2].startswith(("pasta ", "slirp4netns "))
         }
 
     before = helpers()
