@@ -35,6 +35,8 @@ static const struct rule preparing[] = {
 	{ERROR_INVALID, CAUSE_USER, "InvalidJob"},
 	{ERROR_NOT_FOUND, CAUSE_USER, "FileNotFound"},
 	{ERROR_INTEGRITY, CAUSE_INFRASTRUCTURE, "ImageCorrupt"},
+	{ERROR_DENIED, CAUSE_USER, "NotAllowed"},
+	{ERROR_UNAVAILABLE, CAUSE_SYSTEM, "DeviceBusy"},
 	{0},
 };
 static const struct rule starting[] = {

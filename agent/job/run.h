@@ -54,7 +54,8 @@ struct run {
 	int lock_fd;
 	char experiment[RUN_ID_MAX];
 	enum run_state state;
-	struct cause cause;			  // code NULL until the end
+	enum run_state outcome; // the end that is known while it is still RUN_FINALIZING
+	struct cause cause;	// code NULL until the end
 	int64_t created_ms, started_ms, ended_ms; // started: the script
 	struct run_phase phases[RUN_PHASES_MAX];
 	size_t phase_count;

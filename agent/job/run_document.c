@@ -174,7 +174,10 @@ int run_document_write(const struct run *r, struct error *err)
 	write_time(w, "created", r->created_ms);
 	write_time(w, "started", r->started_ms);
 	write_time(w, "ended", r->ended_ms);
-	if (r->ended_ms)
+	bool known = r->state == RUN_FINALIZING && r->outcome != RUN_NOT_STARTED;
+	if (known)
+		json_write_member(w, "outcome", run_state_name(r->outcome));
+	if (r->ended_ms || known)
 		json_write_member_int(w, "exit_status", r->exit_status);
 	write_image(w, &r->image);
 	write_phases(w, r);
@@ -237,6 +240,22 @@ static void write_interrupted(
 	json_write_close_object(w);
 }
 
+// The script had ended, and only the tidying up was cut off.
+static void write_outcome(struct json_writer *w, const struct json *tree, const char *outcome)
+{
+	json_write_open_object(w);
+	json_object_each (member, tree) {
+		if (streq(member->key, "state") || streq(member->key, "outcome") ||
+			streq(member->key, "ended"))
+			continue;
+		json_write_key(w, member->key);
+		json_write_tree(w, &member->value);
+	}
+	json_write_member(w, "state", outcome);
+	write_time(w, "ended", wall_ms());
+	json_write_close_object(w);
+}
+
 // A power cut may have left less than a document; then it is an empty one.
 static const struct json *read_tree(int dirfd, struct arena *a, struct buffer *b, struct error *err)
 {
@@ -260,9 +279,14 @@ int run_document_interrupt(int dirfd, bool has_folder, struct error *err)
 	const char *state = json_get_string(tree, "state");
 	if (state && run_state_is_end(state))
 		return 0;
-	const struct cause cause = interruption(tree, has_folder);
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
-	write_interrupted(w, tree, &cause);
+	const char *outcome = json_get_string(tree, "outcome");
+	if (outcome && run_state_is_end(outcome)) {
+		write_outcome(w, tree, outcome);
+	} else {
+		const struct cause cause = interruption(tree, has_folder);
+		write_interrupted(w, tree, &cause);
+	}
 	unlinkat(dirfd, ".run.json.tmp", 0);
 	return save(dirfd, w, true, err);
 }

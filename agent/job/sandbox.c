@@ -368,7 +368,10 @@ static int plan_network(struct sandbox *s, struct error *err)
 	cleanup_buffer struct buffer node = {0};
 	if (read_node_file("/etc/resolv.conf", &node, err) < 0)
 		return -1;
-	return network_plan(node.data ? node.data : "", &s->network_plan, err);
+	if (network_plan(node.data ? node.data : "", &s->network_plan, err) == 0)
+		return 0;
+	err->kind = ERROR_SYSTEM; // what this node lacks, not what the job named
+	return -1;
 }
 
 static int choose_network(struct sandbox *s, struct error *err)

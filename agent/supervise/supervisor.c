@@ -268,8 +268,9 @@ static void protect(struct supervisor *s)
 {
 	const struct job_policy *policy = &s->request.settings.policy;
 	cleanup_free char *group = xasprintf("%s/agent", policy->cgroup);
+	cleanup_buffer struct buffer unheard = {0}; // what this node cannot is no matter of the job
 	if (geteuid() == 0)
-		cgroup_protect_self(group, policy->agent_memory, &s->sandbox.warnings);
+		cgroup_protect_self(group, policy->agent_memory, &unheard);
 }
 
 static int watch(struct supervisor *s, struct error *err)
@@ -295,41 +296,18 @@ static void announce_start(struct supervisor *s)
 	control_broadcast(s->control, w);
 }
 
-static int supervise(struct supervisor *s, int *status, struct error *err)
-{
-	s->phase = CAUSE_PREPARING;
-	if (start(s, err) < 0 || watch(s, err) < 0)
-		return -1;
-	announce_start(s);
-	protect(s);
-	supervisor_trim();
-	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, status, err) < 0)
-		return -1;
-	s->ending.container = NULL;
-	exec_sessions_end(s);
-	if (output_drain(&s->output, err) < 0)
-		return -1;
-	return run_enter(s->run, RUN_FINALIZING, "finalizing", err);
-}
-
 // ---- the end
 
-// What it came to, whether or not all of it could be recorded.
-struct end {
-	enum run_state state;
-	struct cause cause;
-	int exit_status;
-};
-
-static void conclude(const struct supervisor *s, int status, struct end *end)
+static void conclude(struct supervisor *s, int status)
 {
+	struct end *end = &s->end;
 	const struct ending *e = &s->ending;
 	end->exit_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	const struct cgroup_stats *stats = &s->run->stats;
 	bool memory = s->run->has_stats && stats->has_memory && stats->oom_kills;
 	if (e->stop == STOP_NONE && memory && end->exit_status != 0) {
 		end->cause = cause_out_of_memory(
-			stats->oom_kills, s->request.spec.resources.memory, status);
+			stats->oom_kills, (uint64_t)s->sandbox.spec.resources.memory_limit, status);
 		end->state = RUN_FAILED;
 		return;
 	}
@@ -367,40 +345,68 @@ static void announce_end(struct supervisor *s, const struct end *end, const stru
 		control_broadcast(s->control, w);
 }
 
-// The last look at the group, which goes with the sandbox; so do the texts that the record names.
-static void end_group(struct supervisor *s)
+// The last look at the group, which goes with the sandbox.
+static void take_stats(struct supervisor *s)
 {
 	struct error ignored;
-	struct run *run = s->run;
-	run->has_stats = s->has_sandbox && s->sandbox.cgroup &&
-			 cgroup_stats(s->sandbox.cgroup, &run->stats, &ignored) == 0;
-	run->cgroup = NULL;
-	if (s->has_sandbox && s->sandbox.warnings.size)
-		buffer_puts(&s->warnings, s->sandbox.warnings.data);
+	s->run->has_stats = s->has_sandbox && s->sandbox.cgroup &&
+			    cgroup_stats(s->sandbox.cgroup, &s->run->stats, &ignored) == 0;
+}
+
+// From here on the record says what the job came to: a supervisor that is killed while it tidies up
+// does not take that with it.
+static int end_script(struct supervisor *s, int status, struct error *err)
+{
+	s->ending.container = NULL;
+	exec_sessions_end(s);
+	if (output_drain(&s->output, err) < 0)
+		return -1;
+	take_stats(s);
+	conclude(s, status);
+	s->run->outcome = s->end.state;
+	s->run->cause = s->end.cause;
+	s->run->exit_status = s->end.exit_status;
+	return run_enter(s->run, RUN_FINALIZING, "finalizing", err);
+}
+
+static int supervise(struct supervisor *s, struct error *err)
+{
+	s->phase = CAUSE_PREPARING;
+	if (start(s, err) < 0 || watch(s, err) < 0)
+		return -1;
+	announce_start(s);
+	protect(s);
+	supervisor_trim();
+	int status;
+	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, &status, err) < 0)
+		return -1;
+	return end_script(s, status, err);
 }
 
 // Mounts go before the record says that it is over; the folder of the control socket after it, so
 // that whoever finds a record without an end and no folder may take it for a restart.
-static void finish(struct supervisor *s, int rc, int status, struct error *err)
+static void finish(struct supervisor *s, int rc, struct error *err)
 {
-	struct end end = {.state = RUN_FAILED, .exit_status = 1};
 	struct error second = {0};
+	if (rc < 0)
+		s->end = (struct end){RUN_FAILED, cause_of_error(s->phase, err), 1};
 	container_release(&s->container);
 	loop_remove(s->network_source);
 	s->network_source = NULL;
-	end_group(s);
-	if (rc < 0)
-		end.cause = cause_of_error(s->phase, err);
-	else
-		conclude(s, status, &end);
+	if (!s->run->has_stats)
+		take_stats(s);
+	s->run->cgroup = NULL;
+	if (s->has_sandbox && s->sandbox.warnings.size)
+		buffer_puts(&s->warnings, s->sandbox.warnings.data);
 	if (s->has_sandbox && sandbox_close(&s->sandbox, &s->warnings, &second) < 0 && rc == 0)
 		*err = second;
 	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
-	if (run_end(s->run, end.state, &end.cause, end.exit_status, &second) < 0 && rc == 0)
+	if (run_end(s->run, s->end.state, &s->end.cause, s->end.exit_status, &second) < 0 &&
+		rc == 0)
 		*err = second;
 	run_folder_remove(s->store, s->run->id);
-	announce_end(s, &end, err);
+	announce_end(s, &s->end, err);
 }
 
 static void release(struct supervisor *s)
@@ -426,13 +432,12 @@ int supervisor_main(void)
 		.output = {.pipe_fd = -1},
 		.container = {.sync_fd = -1, .status_fd = -1}};
 	struct error err = {0};
-	int status = 0;
 	// Before the run is ours there is nobody to tell and nothing to end: who started us sees
 	// the connection end, and has the lock of the run too.
 	if (read_request(&s, &err) < 0 || open_run(&s, &err) < 0)
 		return 1;
-	int rc = supervise(&s, &status, &err);
-	finish(&s, rc, status, &err);
+	int rc = supervise(&s, &err);
+	finish(&s, rc, &err);
 	release(&s);
 	return 0;
 }

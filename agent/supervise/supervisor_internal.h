@@ -10,6 +10,13 @@
 #include "agent/supervise/output.h"
 #include "agent/supervise/request.h"
 
+// What a job came to, whether or not all of it could be recorded.
+struct end {
+	enum run_state state;
+	struct cause cause;
+	int exit_status;
+};
+
 struct supervisor {
 	struct supervise_request request;
 	struct store *store;
@@ -26,6 +33,7 @@ struct supervisor {
 	struct loop_source *network_source; // NULL: there is none to watch
 	bool has_sandbox;
 	struct container container;
+	struct end end;		       // once the script has ended
 	struct buffer warnings;	       // of the sandbox, once that is closed
 	struct exec_session *sessions; // exec_session.h
 	size_t session_count;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor of a job, and the commands that find it again: run -d, ps, wait, stop, kill, rm."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -798,3 +799,21 @@ def test_network_helper_that_is_killed(detached):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: helpers() - before, "another helper")
     assert run.record()["state"] == "Running"
+
+
+def test_kill_of_the_supervisor_while_it_tidies_up(detached, stoker):
+    """What the script came to is recorded before anything is removed, and is not lost with the supervisor."""
+    run = detached("sh", "-c", "sleep 0.5; exit 3")
+    trap = run.folder / "upper/kept"
+    wait_for(lambda: run.record()["state"] == "Running", "the script")
+    trap.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", trap], check=True)
+    try:
+        wait_for(lambda: "outcome" in run.record() or run.record()["state"] == "Failed", "the end")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.supervisor, signal.SIGKILL)
+    finally:
+        subprocess.run(["umount", trap], check=True)
+    stoker.killed = True
+    assert stoker("wait", run.id, check=False).returncode == 3
+    assert run.record()["cause"]["code"] == "ScriptExited"
