@@ -59,6 +59,9 @@ int runtime_destroy(struct runtime_command *r, struct runtime_target *t, struct 
 
 // The end of a process in a container: exit status as a shell has it.
 int runtime_exit_status(int wait_status);
+// Before a process is started that runtime_relay() will be for: signals wait until then, and a
+// terminal has the size of ours from the start.
+void runtime_relay_prepare(struct runtime_process *p);
 // Wait for the end of a process. Signals that we get go to it. With a terminal (`master`, else -1)
 // our own is made raw and connected with it.
 int runtime_relay(int pidfd, int master, struct error *err);

@@ -160,6 +160,8 @@ int creation_run(struct creation *c, const char *id, struct error *err)
 	if (runtime_id_check(id, err) < 0 || creation_read_bundle(c, &config, err) < 0 ||
 		begin_record(c, id, &config, err) < 0)
 		return -1;
+	if (!c->q->detach)
+		runtime_relay_prepare(&c->spec.process);
 	if (creation_make_cgroup(c, err) < 0 || open_console(c, err) < 0 ||
 		make_container(c, err) < 0 || finish_record(c, err) < 0) {
 		undo(c);

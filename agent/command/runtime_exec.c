@@ -215,6 +215,8 @@ static int execute(struct runtime_command *r, const struct request *q, char **wo
 				      q, words + 1, count - 1, &t.arena, &spec.process, err);
 	if (rc < 0 || check_request(q, &spec.process, err) < 0)
 		return -1;
+	if (!q->detach)
+		runtime_relay_prepare(&spec.process);
 	bool terminal = spec.process.terminal;
 	if (terminal && (console = runtime_console_socket(q->console_socket, &ours, err)) < 0)
 		return -1;

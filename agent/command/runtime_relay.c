@@ -82,6 +82,23 @@ static void copy_size(const struct relay *r)
 		ioctl(r->master, TIOCSWINSZ, &size);
 }
 
+static const int forwarded[] = {
+	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGALRM, SIGWINCH};
+
+void runtime_relay_prepare(struct runtime_process *p)
+{
+	struct winsize size;
+	sigset_t set;
+	sigemptyset(&set);
+	for (size_t i = 0; i < array_size(forwarded); i++)
+		sigaddset(&set, forwarded[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (p->terminal && !p->rows && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+		p->rows = size.ws_row;
+		p->columns = size.ws_col;
+	}
+}
+
 static void on_signal(void *data, int signo)
 {
 	const struct relay *r = data;
@@ -142,8 +159,6 @@ static void on_end(void *data, uint32_t events)
 
 static int add_signals(struct relay *r, struct error *err)
 {
-	static const int forwarded[] = {
-		SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGALRM, SIGWINCH};
 	for (size_t i = 0; i < array_size(forwarded); i++)
 		if (!loop_add_signal(r->loop, forwarded[i], on_signal, r, err))
 			return -1;
