@@ -116,6 +116,9 @@ static int add_mount(struct arena *a, struct container_plan *plan, const struct 
 		s.plain =
 			streq(m->type, "proc") || streq(m->type, "sysfs") || s.kind == STEP_DEVICES;
 	}
+	if (s.words.copy_up && !(s.kind == STEP_FILESYSTEM && streq(s.source, "tmpfs")))
+		return error_set(err, ERROR_INVALID,
+			"mount at %s: \"tmpcopyup\" is for a tmpfs, and not for /dev", s.target);
 	if (check_kernel_target(&s, s.target, err) < 0)
 		return -1;
 	plan->steps[plan->count++] = s;

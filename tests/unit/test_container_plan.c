@@ -142,12 +142,15 @@ static void refuses_the_rest(void **state)
 {
 	static struct runtime_mount many[CONTAINER_MOUNTS_MAX + 1];
 	static const char *bind[] = {"bind", NULL}, *remount[] = {"remount", NULL};
+	static const char *copy_up[] = {"tmpcopyup", NULL};
 	struct runtime_mount mounts[] = {
 		{.destination = "/x", .source = "x", .options = {bind, 1}},
 		{.destination = "/x", .type = "tmpfs", .options = {remount, 1}},
 		{.destination = "/x", .options = no_words},
 		{.destination = "/x", .options = {bind, 1}},
 		{.destination = "/proc/sys", .type = "tmpfs", .options = no_words},
+		{.destination = "/x", .type = "mqueue", .options = {copy_up, 1}},
+		{.destination = "/dev", .type = "tmpfs", .options = {copy_up, 1}},
 	};
 	struct runtime_device outside = {.path = "/etc/x", .type = 'c'};
 	const struct runtime_spec specs[] = {
@@ -157,6 +160,8 @@ static void refuses_the_rest(void **state)
 		{.process.cwd = "/", .mounts = &mounts[2], .mount_count = 1},
 		{.process.cwd = "/", .mounts = &mounts[3], .mount_count = 1},
 		{.process.cwd = "/", .mounts = &mounts[4], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[5], .mount_count = 1},
+		{.process.cwd = "/", .mounts = &mounts[6], .mount_count = 1},
 		{.process.cwd = "w"},
 		{.process.cwd = "/w/../.."},
 		{.process.cwd = "/", .devices = &outside, .device_count = 1},
@@ -164,6 +169,7 @@ static void refuses_the_rest(void **state)
 	static const char *const expected[] = {"1025 mounts, at most 1024",
 		"mount of x: must be an absolute path", "mount option \"remount\": not supported",
 		"mount at /x: no type", "mount at /x: no source", "nothing of this kind",
+		"mount at /x: \"tmpcopyup\" is for a tmpfs", "and not for /dev",
 		"working directory w: must be an absolute path", "must not contain \"..\"",
 		"device /etc/x: must be below /dev"};
 

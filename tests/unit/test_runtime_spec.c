@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oci/runtime/spec.h"
 
+#include "base/file.h"
 #include "base/text.h"
 #include "oci/runtime/spec_names.h"
 
@@ -75,6 +76,28 @@ static void reads_process(void **state)
 	assert_true(p->has_oom_score_adj);
 	assert_int_equal(p->oom_score_adj, -500);
 	assert_int_equal(spec.warnings.count, 0);
+}
+
+// As `exec --process` has it.
+static void reads_a_process_alone(void **state)
+{
+	cleanup_arena struct arena a = {0};
+	struct runtime_process p;
+	struct json_strings warnings;
+	struct error err = {0};
+	static const char wrong[] = "{\"args\":[\"a\"]}";
+
+	(void)state;
+	if (runtime_process_parse(&a, process_text, strlen(process_text), "process.json", &p,
+		    &warnings, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(p.uid, 1000);
+	assert_int_equal(p.args.count, 3);
+	assert_int_equal(warnings.count, 0);
+	assert_int_equal(runtime_process_parse(
+				 &a, wrong, strlen(wrong), "process.json", &p, &warnings, &err),
+		-1);
+	assert_string_equal(err.text, "process.json: key \"cwd\" is missing");
 }
 
 static void has_defaults(void **state)
@@ -296,6 +319,31 @@ static void writes_what_it_read(void **state)
 	for (size_t i = 0; i < array_size(kept); i++)
 		if (!strstr(first.data, kept[i]))
 			fail_msg("%s is lost in\n%s", kept[i], first.data);
+}
+
+// As they were captured from runc, podman and containerd.
+static void reads_what_engines_write(void **state)
+{
+	static const char *const names[] = {"runc.json", "runc-rootless.json", "podman.json",
+		"podman-limits.json", "containerd.json"};
+	static const char here[] = __FILE__;
+
+	(void)state;
+	for (size_t i = 0; i < array_size(names); i++) {
+		cleanup_arena struct arena a = {0};
+		cleanup_buffer struct buffer text = {0}, again = {0};
+		struct runtime_spec spec;
+		struct error err = {0};
+		const char *path = arena_printf(&a, "%.*s../fuzz/corpus/spec/%s",
+			(int)(path_base(here) - here), here, names[i]);
+		if (file_read(AT_FDCWD, path, 1 << 20, &text, &err) < 0 ||
+			runtime_spec_parse(&a, text.data, text.size, names[i], &spec, &err) < 0 ||
+			runtime_spec_write(&spec, &again, &err) < 0)
+			fail_msg("%s", err.text);
+		assert_int_equal(spec.warnings.count, 0);
+		assert_true(spec.mount_count > 4 && spec.process.args.count >= 1);
+		assert_true(spec.namespaces[RUNTIME_NAMESPACE_MOUNT].wanted);
+	}
 }
 
 static void refuses_documents(void **state)
@@ -556,6 +604,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_process),
+		cmocka_unit_test(reads_a_process_alone),
 		cmocka_unit_test(has_defaults),
 		cmocka_unit_test(reads_mounts_and_hooks),
 		cmocka_unit_test(reads_linux),
@@ -563,6 +612,7 @@ int main(void)
 		cmocka_unit_test(warns_of_unknown_capabilities),
 		cmocka_unit_test(ignores_unknown_members),
 		cmocka_unit_test(writes_what_it_read),
+		cmocka_unit_test(reads_what_engines_write),
 		cmocka_unit_test(refuses_documents),
 		cmocka_unit_test(refuses_top),
 		cmocka_unit_test(refuses_process),
