@@ -8,10 +8,12 @@ import os
 import pathlib
 import pty
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 
@@ -144,6 +146,36 @@ def test_user_namespace(runtime, bundle, name):
     bundle.shell("id -u; cat /proc/self/uid_map; echo x > /dev/null && echo null")
     out = runtime.run(bundle, name).stdout.split()
     assert out == ["0", "0", "300000", "65536", "null"]
+
+
+def test_ordinary_user(bundle, name):
+    """With the one id that everybody may map; there is no control group for him, which is a warning."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = pathlib.Path(folder) / "stoker-oci"
+        shutil.copy(node.BINARY, program)
+        maps = [{"containerID": 0, "hostID": 1234, "size": 1}]
+        bundle.linux.update(uidMappings=maps, gidMappings=maps)
+        bundle.linux["namespaces"] = [{"type": t} for t in ("user", "pid", "mount", "ipc", "uts")]
+        bundle.shell(
+            "id -u; cat /proc/self/uid_map; touch /work/x && echo x > /dev/null && echo $$"
+        )
+        bundle.save()
+        shutil.move(bundle.folder, f"{folder}/bundle")
+        subprocess.run(["chown", "-R", "1234:1234", folder], check=True)
+        user = ["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups"]
+        options = ["--root", f"{folder}/root"]
+        result = subprocess.run(
+            [*user, program, *options, "run", "-b", f"{folder}/bundle", name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert result.stdout.split() == ["0", "0", "1234", "1", "1"]
+        assert result.stderr.startswith("stoker: warning: no control group: ")
+        assert result.stderr.count("\n") == 1
+        assert os.listdir(f"{folder}/root") == []
 
 
 def test_mounts(runtime, bundle, name, tmp):
