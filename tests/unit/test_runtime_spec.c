@@ -301,7 +301,7 @@ static void writes_what_it_read(void **state)
 			process_text, linux_all),
 		&spec);
 	assert_int_equal(runtime_spec_write(&spec, &first, &err), 0);
-	struct runtime_spec again;
+	struct runtime_spec again = {0};
 	if (parse(&a, first.data, &again, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_int_equal(runtime_spec_write(&again, &second, &err), 0);
@@ -332,7 +332,7 @@ static void reads_what_engines_write(void **state)
 	for (size_t i = 0; i < array_size(names); i++) {
 		cleanup_arena struct arena a = {0};
 		cleanup_buffer struct buffer text = {0}, again = {0};
-		struct runtime_spec spec;
+		struct runtime_spec spec = {0};
 		struct error err = {0};
 		const char *path = arena_printf(&a, "%.*s../fuzz/corpus/spec/%s",
 			(int)(path_base(here) - here), here, names[i]);
