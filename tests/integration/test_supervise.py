@@ -802,7 +802,7 @@ def test_network_helper_that_is_killed(detached):
 
 
 def test_kill_of_the_supervisor_while_it_tidies_up(detached, stoker):
-    """What the script came to is recorded before anything is removed, and is not lost with the supervisor."""
+    """What the script came to is recorded before anything is removed, and is not lost."""
     run = detached("sh", "-c", "sleep 0.5; exit 3")
     trap = run.folder / "upper/kept"
     wait_for(lambda: run.record()["state"] == "Running", "the script")
