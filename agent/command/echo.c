@@ -7,12 +7,19 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 // To close an inotify descriptor takes the kernel up to 15 ms (it waits for all who may still look
 // at the mark), as long as a short job in all: so one is made for jobs that go on for longer.
-enum { READ_SIZE = 64 * 1024, TURN_BYTES = 1024 * 1024, WATCH_AFTER_MS = 50 };
+enum {
+	READ_SIZE = 64 * 1024,
+	TURN_BYTES = 4 * 1024 * 1024,
+	MUCH_BYTES = 64 * 1024,
+	REST_MS = 5,
+	WATCH_AFTER_MS = 50,
+};
 
 // Does a write block for a slow reader? Files are always ready, and epoll does not take them.
 static bool is_stream(int fd)
@@ -57,11 +64,33 @@ static bool write_some(struct echo *e, const char *data, size_t size, bool wait)
 	return true;
 }
 
+// To a file, or to /dev/null, in the kernel. false: not possible here; nothing was done.
+static bool send_some(struct echo *e, bool *all)
+{
+	off_t at = (off_t)e->at;
+	if (e->can_block || e->cannot_send)
+		return false;
+	ssize_t n = sendfile(e->out_fd, e->file_fd, &at, TURN_BYTES);
+	if (n < 0 && errno != EINTR) {
+		e->cannot_send = true; // opened for appending, or an error that write(2) tells too
+		return false;
+	}
+	*all = n == 0;
+	e->at += n > 0 ? (uint64_t)n : 0;
+	return true;
+}
+
 // Returns true when all that the file holds is out.
 static bool echo_turn(struct echo *e, uint64_t most, bool wait)
 {
 	char data[READ_SIZE];
 	for (uint64_t begin = e->at; e->out_fd >= 0 && e->at - begin < most;) {
+		bool all;
+		if (send_some(e, &all)) {
+			if (all)
+				return true;
+			continue;
+		}
 		ssize_t n = pread(e->file_fd, data, sizeof(data), (off_t)e->at);
 		if (n <= 0)
 			return true;
@@ -75,7 +104,15 @@ static bool echo_turn(struct echo *e, uint64_t most, bool wait)
 static void echo_more(struct echo *e)
 {
 	struct error ignored;
+	uint64_t before = e->at;
 	bool behind = !echo_turn(e, TURN_BYTES, false);
+	if (e->notify && e->out_fd >= 0 && !e->resting && e->at - before >= MUCH_BYTES) {
+		// Much is printed: one look for many of the supervisor's writes, which needs the
+		// processor too.
+		e->resting = true;
+		loop_modify_fd(e->notify, 0, &ignored);
+		loop_timer_set(e->rest, REST_MS);
+	}
 	if (e->out_fd < 0) { // a closed one would wake the loop for ever
 		loop_remove(e->writable);
 		e->writable = NULL;
@@ -100,6 +137,15 @@ static void on_writable(void *data, uint32_t events)
 {
 	(void)events;
 	echo_more(data);
+}
+
+static void on_rested(void *data)
+{
+	struct echo *e = data;
+	struct error ignored;
+	e->resting = false;
+	if (e->notify)
+		loop_modify_fd(e->notify, EPOLLIN, &ignored);
 }
 
 static int watch_file(struct echo *e, struct error *err)
@@ -135,7 +181,8 @@ int echo_start(struct echo *e, struct loop *loop, int dirfd, const char *path, i
 	if (e->file_fd < 0)
 		return error_set_errno(err, errno, "open %s", path);
 	e->more = loop_add_timer(loop, WATCH_AFTER_MS, on_turn, e, err);
-	if (!e->more)
+	e->rest = loop_add_timer(loop, -1, on_rested, e, err);
+	if (!e->more || !e->rest)
 		return -1;
 	if (!e->can_block)
 		return 0;
@@ -160,6 +207,7 @@ void echo_release(struct echo *e)
 	loop_remove(e->notify);
 	loop_remove(e->writable);
 	loop_remove(e->more);
+	loop_remove(e->rest);
 	close_fdp(&e->file_fd);
 	close_fdp(&e->notify_fd);
 	*e = (struct echo){0};

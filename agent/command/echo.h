@@ -14,9 +14,9 @@ struct echo {
 	struct loop *loop;
 	int file_fd, notify_fd;
 	int out_fd; // -1: the reader has left
-	bool can_block;
+	bool can_block, cannot_send, resting;
 	uint64_t at; // bytes that are out
-	struct loop_source *notify, *writable, *more;
+	struct loop_source *notify, *writable, *more, *rest;
 };
 
 // Follow the file `path` from its start.
