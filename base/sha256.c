@@ -17,10 +17,10 @@ enum { SHORT_MAX = 16 * 1024 };
 
 static const char library[] = "libcrypto.so.3";
 
-#define EVP_FUNCTIONS(X)                                                          \
-	X(EVP_MD_CTX_new)                                                         \
-	X(EVP_MD_CTX_free) X(EVP_sha256) X(EVP_DigestInit_ex) X(EVP_DigestUpdate) \
-		X(EVP_DigestFinal_ex)
+#define EVP_FUNCTIONS(X)   \
+	X(EVP_MD_CTX_new)  \
+	X(EVP_MD_CTX_free) \
+	X(EVP_sha256) X(EVP_DigestInit_ex) X(EVP_DigestUpdate) X(EVP_DigestFinal_ex)
 
 static struct evp_functions {
 #define X(name) __typeof__(&(name)) name;

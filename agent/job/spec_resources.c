@@ -167,7 +167,8 @@ static int read_secret(struct job_spec *s, struct job_secret *secret, struct err
 			return -1;
 		secret->value = arena_strndup(&s->arena, b.data ? b.data : "", b.size);
 		secret->size = b.size;
-		explicit_bzero(b.data, b.size);
+		if (b.data)
+			explicit_bzero(b.data, b.size);
 	}
 	if (secret->size == 0)
 		return error_set(err, ERROR_INVALID, "is empty");

@@ -230,8 +230,10 @@ void control_free(struct control *c)
 {
 	if (!c)
 		return;
-	while (c->peers)
-		drop(c->peers);
+	for (struct control_peer *peer = c->peers, *next; peer; peer = next) {
+		next = peer->next;
+		drop(peer);
+	}
 	loop_remove(c->source);
 	close_fdp(&c->fd);
 	free(c);

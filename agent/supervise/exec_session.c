@@ -271,10 +271,10 @@ bool exec_session_owns(const struct supervisor *s, pid_t pid)
 
 void exec_sessions_end(struct supervisor *s)
 {
-	while (s->sessions) {
-		struct exec_session *x = s->sessions;
+	for (struct exec_session *x = s->sessions, *next; x; x = next) {
 		struct error ignored;
 		int status;
+		next = x->next;
 		loop_remove(x->source);
 		x->source = NULL;
 		if (process_wait(&x->process, &status, &ignored) == 0 && x->peer)

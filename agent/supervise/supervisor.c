@@ -37,7 +37,8 @@ static int read_request(struct supervisor *s, struct error *err)
 	if (file_read_fd(request, "the job", REQUEST_BYTES_MAX, &b, err) < 0)
 		return -1;
 	int rc = supervise_request_unpack(&s->request, b.data ? b.data : "", b.size, err);
-	explicit_bzero(b.data, b.size);
+	if (b.data)
+		explicit_bzero(b.data, b.size);
 	return rc;
 }
 

@@ -2,9 +2,10 @@
 #include "agent/supervise/trim.h"
 
 #include "base/file.h"
+#include "base/text.h"
 
 #include <malloc.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,9 +16,10 @@ enum { MAPS_BYTES_MAX = 256 * 1024 };
 // run again. Other mappings may hold pages of our own.
 static void drop_code(const char *line)
 {
-	unsigned long start, end;
-	char mode[5];
-	if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && strcmp(mode, "r-xp") == 0)
+	char *rest;
+	unsigned long start = strtoul(line, &rest, 16);
+	unsigned long end = *rest == '-' ? strtoul(rest + 1, &rest, 16) : 0;
+	if (end > start && starts_with(rest, " r-xp "))
 		madvise((void *)start, end - start, MADV_DONTNEED); // refused for the vdso
 }
 
