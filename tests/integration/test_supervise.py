@@ -635,11 +635,16 @@ def test_exec_terminal(detached, stoker):
         terminal.expect("# ")
         terminal.type("stty size\r")
         terminal.expect("50 132")
-        terminal.type("sh -c \"trap 'echo INT; exit' INT; echo w; while :; do sleep 0.1; done\"\r")
-        terminal.expect("\r\nw\r\n")
+        terminal.expect("# ")
+        mark = f"70{os.getpid()}"
+        terminal.type(f"trap 'echo INT' INT; sleep {mark}\r")
+        terminal.expect(f"sleep {mark}\r\n")
+        # Only then Ctrl-C is for it; the shell alone would take it and wait all the same.
+        wait_for(lambda: f"sleep {mark}" in sleepers(f"sleep {mark}"), "the program in front")
         assert termios.tcgetattr(terminal.ours)[3] & termios.ICANON == 0, "ours is raw meanwhile"
         terminal.type("\x03")
-        terminal.expect("INT")
+        terminal.expect("INT\r\n")
+        terminal.expect("# ")
         terminal.type("exit 9\r")
         assert terminal.process.wait(timeout=10) == 9
         assert termios.tcgetattr(terminal.ours) == terminal.before, "ours is as it was"
