@@ -7,9 +7,11 @@
 // user.
 #include "base/file.h"
 #include "base/message.h"
+#include "base/time.h"
 #include "oci/runtime/container_internal.h"
 
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +21,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { START_MS = 10 * 1000 };
 
 struct exec_launch {
 	const struct container_exec *x;
@@ -134,16 +138,36 @@ static void __attribute__((noreturn)) go_inside(const struct exec_launch *l)
 	_exit(0);
 }
 
+// As sync_receive(), but not for ever: root in the container can stop what still is this program,
+// or hold a lease on the file that it opens (fcntl(2), F_SETLEASE), and whoever waits here has more
+// to do.
+static int receive_until(int sync_fd, int64_t deadline, struct sync_message *m, struct error *err)
+{
+	struct pollfd p = {.fd = sync_fd, .events = POLLIN};
+	for (;;) {
+		int64_t left = deadline - now_ms();
+		int n = poll(&p, 1, left > 0 ? (int)left : 0);
+		if (n > 0)
+			return sync_receive(sync_fd, m, err);
+		if (n == 0)
+			return error_set(err, ERROR_LIMIT,
+				"the process was not started within %d s", START_MS / 1000);
+		if (errno != EINTR)
+			return error_set_errno(err, errno, "poll");
+	}
+}
+
 // The number that the middle process told is of our PID namespace: it has entered the other for its
 // children only.
 static int take_program(int sync_fd, struct process *middle, struct process *p, struct error *err)
 {
 	struct sync_message m;
 	struct error why = {0};
+	const int64_t deadline = now_ms() + START_MS;
 	int status, got;
 	bool failed = false;
 	p->pid = 0;
-	while ((got = sync_receive(sync_fd, &m, err)) > 0) {
+	while ((got = receive_until(sync_fd, deadline, &m, err)) > 0) {
 		if (m.kind == SYNC_PID) {
 			p->pid = m.pid;
 			p->pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
@@ -152,7 +176,7 @@ static int take_program(int sync_fd, struct process *middle, struct process *p, 
 			failed = true;
 		}
 	}
-	if (process_wait(middle, &status, got < 0 ? &why : err) < 0 || got < 0)
+	if (got < 0 || process_wait(middle, &status, err) < 0)
 		return -1;
 	if (failed) {
 		*err = why;

@@ -622,6 +622,26 @@ def test_exec_that_is_killed(detached, stoker):
     assert run.record()["state"] == "Running"
 
 
+def test_exec_that_does_not_start(detached, stoker):
+    """Who has a lease on a file can keep its start waiting (45 s): the supervisor has more to do."""
+    run = detached("sleep", "100")
+    program = run.folder / "outputs/program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    held = os.open(program, os.O_RDWR)
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        begin = time.monotonic()
+        stoker.fails("exec", run.id, "/stoker/run/outputs/program", needles=["not started"])
+        assert time.monotonic() - begin < 20
+    finally:
+        os.close(held)
+        signal.signal(signal.SIGIO, before)
+    assert stoker("exec", run.id, "/stoker/run/outputs/program").stdout == ""
+    assert run.record()["state"] == "Running"
+
+
 def test_exec_terminal(detached, stoker):
     """A terminal of the container's: resized with ours, Ctrl-C for the program inside, ours restored."""
     run = detached("sleep", "100")
