@@ -123,7 +123,7 @@ static int take_sibling(const struct container_launch *l, struct process *betwee
 	return process_wait(between_process, &status, err);
 }
 
-static void limit(pid_t pid, const struct runtime_rlimit *r, struct buffer *warnings)
+static void limit_one(pid_t pid, const struct runtime_rlimit *r, struct buffer *warnings)
 {
 	struct rlimit wanted = {.rlim_cur = r->soft, .rlim_max = r->hard}, had;
 	if (prlimit(pid, (enum __rlimit_resource)r->resource, &wanted, NULL) == 0 ||
@@ -152,18 +152,22 @@ static void adjust_oom_score(pid_t pid, int score, struct buffer *warnings)
 		buffer_printf(warnings, "oom_score_adj %d could not be set\n", score);
 }
 
+void container_limit(pid_t pid, const struct runtime_process *p, struct buffer *warnings)
+{
+	for (size_t i = 0; i < p->rlimit_count; i++)
+		limit_one(pid, &p->rlimits[i], warnings);
+	if (p->has_oom_score_adj)
+		adjust_oom_score(pid, p->oom_score_adj, warnings);
+}
+
 // What the parent does to the child while that waits.
 static int set_up(const struct container_launch *l, pid_t pid, struct error *err)
 {
 	const struct container_options *o = l->o;
-	const struct runtime_process *p = &o->spec->process;
 	if (l->new_namespaces & CLONE_NEWUSER &&
 		user_namespace_map(pid, &o->spec->uid_mappings, &o->spec->gid_mappings, err) < 0)
 		return -1;
-	for (size_t i = 0; i < p->rlimit_count; i++)
-		limit(pid, &p->rlimits[i], o->warnings);
-	if (p->has_oom_score_adj)
-		adjust_oom_score(pid, p->oom_score_adj, o->warnings);
+	container_limit(pid, &o->spec->process, o->warnings);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "oci/runtime/container_internal.h"
 
+#include <linux/keyctl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -124,6 +125,10 @@ static void __attribute__((noreturn)) go_inside(const struct exec_launch *l)
 {
 	struct error err = {0}, ignored;
 	container_reset_signals();
+	// The program inherits these: without, it would have our limits, our place before the OOM
+	// killer and the keys of our session.
+	container_limit(getpid(), l->x->process, NULL);
+	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 	if (enter_all(l, &err) < 0)
 		give_up(l, &err);
 	struct clone_args args = {.flags = CLONE_PARENT};

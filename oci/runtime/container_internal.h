@@ -47,6 +47,9 @@ int sync_receive(int fd, struct sync_message *m, struct error *err);
 // privileges for stays -1, for the child.
 int container_sources_open(struct container_launch *l, struct arena *a, struct error *err);
 void container_sources_close(struct container_launch *l);
+// Resource limits and the OOM killer's score, with the node's privileges. What cannot be had is
+// told in `warnings` (NULL: nowhere).
+void container_limit(pid_t pid, const struct runtime_process *p, struct buffer *warnings);
 
 // ---- child; these never return
 
