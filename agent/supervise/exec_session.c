@@ -57,6 +57,14 @@ static void forget(struct exec_session *x)
 	free(x);
 }
 
+static struct exec_session *find(const struct supervisor *s, const struct control_peer *peer)
+{
+	for (struct exec_session *x = s->sessions; x; x = x->next)
+		if (x->peer == peer)
+			return x;
+	return NULL;
+}
+
 // ---- its end
 
 static void tell_end(struct exec_session *x, int status)
@@ -207,6 +215,8 @@ static int start(struct supervisor *s, struct control_peer *peer, const struct j
 		return error_set(err, ERROR_INVALID,
 			"exec is not supported with the runtime %s of agent.yaml",
 			s->request.settings.policy.runtime);
+	if (find(s, peer)) // what is told of one process would be taken for the other's
+		return error_set(err, ERROR_INVALID, "exec: one process for each connection");
 	if (s->session_count >= SESSIONS_MAX)
 		return error_set(
 			err, ERROR_LIMIT, "%d processes were started already", SESSIONS_MAX);
@@ -242,14 +252,6 @@ void exec_session_start(struct supervisor *s, struct control_peer *peer, const s
 		control_send_error(peer, &err);
 }
 
-static struct exec_session *find(const struct supervisor *s, const struct control_peer *peer)
-{
-	for (struct exec_session *x = s->sessions; x; x = x->next)
-		if (x->peer == peer)
-			return x;
-	return NULL;
-}
-
 void exec_session_signal(
 	struct supervisor *s, struct control_peer *peer, const struct json *request)
 {
@@ -277,6 +279,8 @@ void exec_sessions_end(struct supervisor *s)
 		next = x->next;
 		loop_remove(x->source);
 		x->source = NULL;
+		// It is dead with its container, unless we end before that.
+		syscall(SYS_pidfd_send_signal, x->process.pidfd, SIGKILL, NULL, 0);
 		if (process_wait(&x->process, &status, &ignored) == 0 && x->peer)
 			tell_end(x, status);
 		forget(x);

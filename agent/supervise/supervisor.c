@@ -389,6 +389,8 @@ static int supervise(struct supervisor *s, struct error *err)
 static void finish(struct supervisor *s, int rc, struct error *err)
 {
 	struct error second = {0};
+	// These first: process 1 ends when all others have been reaped, and they are our children.
+	exec_sessions_end(s);
 	if (rc < 0)
 		s->end = (struct end){RUN_FAILED, cause_of_error(s->phase, err), 1};
 	container_release(&s->container);

@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -587,6 +588,10 @@ def test_exec_is_in_the_sandbox(detached, stoker):
     wait_for(lambda: run.text().endswith("\n"), "the line")
     status = stoker("exec", run.id, "grep", "-E", "Cap|NoNew|Seccomp", "/proc/self/status").stdout
     assert status == run.text()
+    mine = run.container
+    for file in ("limits", "oom_score_adj"):
+        shown = stoker("exec", run.id, "cat", f"/proc/self/{file}").stdout
+        assert shown == pathlib.Path(f"/proc/{mine}/{file}").read_text(), file
     with stoker.popen("exec", run.id, "sleep", "50") as process:
         wait_for(lambda: len(stoker("exec", run.id, "sh", "-c", "ls -d /proc/[0-9]*").stdout.split())
                  >= 4, "the process")  # fmt: skip
@@ -639,6 +644,22 @@ def test_exec_that_does_not_start(detached, stoker):
         os.close(held)
         signal.signal(signal.SIGIO, before)
     assert stoker("exec", run.id, "/stoker/run/outputs/program").stdout == ""
+    assert run.record()["state"] == "Running"
+
+
+def test_exec_twice_over_one_connection(detached, stoker):
+    """Each connection has one process, which ends with it; a second one is refused."""
+    run = detached("sleep", "100")
+    request = json.dumps({"do": "exec", "args": ["sleep", f"61{os.getpid()}"]}).encode()
+    folder = os.open(stoker.run_dir / "runs" / run.id, os.O_PATH)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.connect(f"/proc/self/fd/{folder}/control")
+        s.send(request)
+        assert json.loads(s.recv(65536))["ok"]
+        s.send(request)
+        assert "one process" in json.loads(s.recv(65536))["error"]["text"]
+    os.close(folder)
+    wait_for(lambda: not sleepers(f"sleep 61{os.getpid()}"), "the end of what was started")
     assert run.record()["state"] == "Running"
 
 
