@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+enum { PRESERVE_FDS_MAX = 1024 };
+
 static const struct {
 	const char *name;
 	runtime_verb_fn *run;
@@ -151,6 +153,20 @@ int runtime_write_pid(const char *path, pid_t pid, struct error *err)
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%d", (int)pid);
 	return path ? file_write_atomic(AT_FDCWD, path, text, (size_t)n, 0644, err) : 0;
+}
+
+int runtime_check_fds(uint64_t count, struct error *err)
+{
+	if (count > PRESERVE_FDS_MAX)
+		return error_set(
+			err, ERROR_INVALID, "--preserve-fds: must be at most %d", PRESERVE_FDS_MAX);
+	for (int fd = 3; fd < 3 + (int)count; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+		if (flags < 0 || flags & FD_CLOEXEC)
+			return error_set(err, ERROR_INVALID,
+				"--preserve-fds: descriptor %d is not open", fd);
+	}
+	return 0;
 }
 
 static int run_verb(struct runtime_command *r, int argc, char **argv, struct error *err)

@@ -72,5 +72,9 @@ int runtime_receive_terminal(int ours, struct error *err);
 // The size of our own terminal, where we have one and the process names none.
 void runtime_terminal_size(struct runtime_process *p);
 
+// --preserve-fds: all must have come to us. A number that is free, or already one of our own (which
+// are marked to close at exec), would become one of the node's files in the container.
+int runtime_check_fds(uint64_t count, struct error *err);
+
 // --pid-file: written at once, or not at all.
 int runtime_write_pid(const char *path, pid_t pid, struct error *err);

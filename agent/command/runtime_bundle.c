@@ -17,8 +17,8 @@ static int check_request(struct creation *c, struct error *err)
 	if (q->no_pivot)
 		return error_set(err, ERROR_INVALID,
 			"--no-pivot: not supported, as a process could leave such a root");
-	if (q->preserve_fds > 1024)
-		return error_set(err, ERROR_INVALID, "--preserve-fds: must be at most 1024");
+	if (runtime_check_fds(q->preserve_fds, err) < 0)
+		return -1;
 	bool terminal = c->spec.process.terminal;
 	if (q->console_socket && !q->detach)
 		return error_set(err, ERROR_INVALID,

@@ -186,8 +186,8 @@ static int start_process(struct runtime_target *t, const struct request *q,
 static int check_request(
 	const struct request *q, const struct runtime_process *p, struct error *err)
 {
-	if (q->preserve_fds > 1024)
-		return error_set(err, ERROR_INVALID, "--preserve-fds: must be at most 1024");
+	if (runtime_check_fds(q->preserve_fds, err) < 0)
+		return -1;
 	if (q->console_socket && !q->detach)
 		return error_set(err, ERROR_INVALID,
 			"--console-socket: goes with --detach, else the terminal is ours");
