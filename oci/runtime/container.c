@@ -64,6 +64,10 @@ static void __attribute__((noreturn)) between(const struct container_launch *l)
 {
 	struct error err = {0}, ignored;
 	int pidfd = -1;
+	// Others may live in the namespaces already, with all privileges over the user namespace,
+	// and we have the node's descriptors. Not else: who maps a new namespace's ids must own us.
+	if (l->joined[RUNTIME_NAMESPACE_USER] >= 0)
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (enter_named(l, &err) < 0) {
 		sync_send(l->sync_fd, SYNC_ERROR, 0, &err, &ignored);
 		_exit(127);
