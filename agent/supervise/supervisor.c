@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/supervise/supervisor.h"
 
+#include "agent/job/run_document.h"
 #include "agent/job/secrets.h"
 #include "agent/job/signal_name.h"
 #include "agent/supervise/exec_session.h"
@@ -227,6 +228,10 @@ static int start(struct supervisor *s, struct error *err)
 		make_pipe(&read_fd, &write_fd, err) < 0 ||
 		output_open(&s->output, &output, read_fd, err) < 0)
 		return -1;
+	s->run->cgroup = s->sandbox.spec.cgroups_path;
+	// If we are killed from here on, the sweep knows where to look for what is left.
+	if (run_document_write(s->run, err) < 0)
+		return -1;
 	s->phase = CAUSE_STARTING;
 	if (sandbox_start(&s->sandbox, s->stdin_fd, write_fd, &s->container, err) < 0)
 		return -1;
@@ -251,6 +256,7 @@ static void on_network_end(void *data, uint32_t events)
 	loop_remove(s->network_source);
 	s->network_source = NULL;
 	sandbox_network_ended(&s->sandbox);
+	s->run->warnings = s->sandbox.warnings.data; // which may have moved
 	watch_network(s, &ignored);
 }
 
