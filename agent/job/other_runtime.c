@@ -9,8 +9,10 @@
 
 #include <linux/openat2.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -278,7 +280,8 @@ static int call(const struct bundle *b, const char *program, const char *const *
 	while (*words)
 		argv[n++] = *words++;
 	struct process_fd fds[3];
-	struct process_options o = {.file = program, .argv = argv, .fds = fds};
+	struct process_options o = {
+		.file = program, .argv = argv, .fds = fds, .die_with_parent = true};
 	for (int i = 0; i < 3; i++)
 		if (stdio[i] >= 0)
 			fds[o.fd_count++] = (struct process_fd){stdio[i], i};
@@ -286,8 +289,8 @@ static int call(const struct bundle *b, const char *program, const char *const *
 }
 
 // In the child: the runtime's own messages come by its log file, since its stderr is the job's.
-static void __attribute__((noreturn))
-create_inside(const struct bundle *b, const char *program, const int stdio[3], int socket)
+static void __attribute__((noreturn)) create_inside(
+	const struct bundle *b, const char *program, const int stdio[3], int socket, pid_t parent)
 {
 	struct error err = {0}, ignored;
 	const char *const words[] = {"--log",
@@ -295,6 +298,11 @@ create_inside(const struct bundle *b, const char *program, const int stdio[3], i
 		"--bundle", b->folder, "--pid-file", b->pid_file, b->s->job.run->id, NULL};
 	struct process p = {.pidfd = -1};
 	int status = 0;
+	// We hold the lock of the run, as the supervisor does: who outlived it would keep the run
+	// from being ended.
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127);
 	if (enter_view(b, &err) == 0 && call(b, program, words, stdio, &p, &err) == 0 &&
 		process_wait(&p, &status, &err) == 0 && status != 0) {
 		char how[64];
@@ -346,12 +354,12 @@ int other_runtime_create(struct sandbox *s, const char *program, const int stdio
 		directory_make(AT_FDCWD, b.state, 0700, err) < 0 || message_pair(pair, err) < 0)
 		return -1;
 	cleanup_fd int ours = pair[0], theirs = pair[1];
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 	if (pid < 0)
 		return error_set_errno(err, errno, "fork");
 	if (pid == 0) {
 		close(ours);
-		create_inside(&b, program, stdio, theirs);
+		create_inside(&b, program, stdio, theirs, parent);
 	}
 	close(steal_fd(&theirs));
 	ssize_t n = message_receive(ours, &result, sizeof(result), NULL, 0, false, err);

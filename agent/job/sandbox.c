@@ -530,9 +530,9 @@ static int create(struct sandbox *s, const int stdio[3], struct container *c, st
 	if (s->root_fd < 0)
 		return error_set(err, ERROR_INVALID,
 			"sandbox.runtime %s: an ordinary user's jobs run in Stoker's own", runtime);
+	s->other = true; // whatever of it there will be after a failure
 	if (other_runtime_create(s, runtime, stdio, c, err) < 0)
 		return -1;
-	s->other = true;
 	s->cgroup = cgroup_open(s->spec.cgroups_path, err);
 	if (!s->cgroup) {
 		// It may have its own idea of groups; then there is nothing to measure.

@@ -380,6 +380,23 @@ def test_kill_of_the_supervisor(stoker, busybox, tmp):  # noqa: F811
     stoker.killed = True
 
 
+def test_kill_of_the_supervisor_while_it_starts(stoker, busybox, tmp):  # noqa: F811
+    """The record says who it was that started the job, and where the job's processes would be."""
+    slow = tmp / "runtime"
+    slow.write_text(f"#!/bin/sh\nexec sleep 42{os.getpid()}\n")
+    slow.chmod(0o755)
+    stoker.configure(sandbox={"runtime": str(slow)})
+    with stoker.popen("run", str(write_job(tmp / "job", busybox, "true"))) as process:
+        wait_for(lambda: sleepers(f"sleep 42{os.getpid()}"), "the runtime")
+        run = Run(stoker, next(iter((stoker.state / "runs" / ".active").iterdir())).name)
+        assert run.record()["cgroup"].endswith(run.id)
+        os.kill(run.supervisor, signal.SIGKILL)
+        process.communicate(timeout=10)
+    assert run.record()["cause"]["code"] == "supervisor_lost"
+    wait_for(lambda: not sleepers(f"sleep 42{os.getpid()}"), "the end of the runtime", 5)
+    stoker.killed = True
+
+
 def test_kill_of_the_supervisor_alone(detached, stoker):
     mark = f"sleep 41{os.getpid()}"
     run = detached("sh", "-c", f"trap '' TERM; {mark}")
