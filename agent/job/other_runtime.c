@@ -8,6 +8,7 @@
 #include "oci/runtime/user_namespace.h"
 
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -362,11 +363,20 @@ int other_runtime_create(struct sandbox *s, const char *program, const int stdio
 		create_inside(&b, program, stdio, theirs, parent);
 	}
 	close(steal_fd(&theirs));
+	struct pollfd answer = {.fd = ours, .events = POLLIN};
+	int ready;
+	while ((ready = poll(&answer, 1, RUNTIME_MS)) < 0 && errno == EINTR)
+		;
+	if (ready <= 0)
+		kill(pid, SIGKILL); // and with it the runtime
 	ssize_t n = message_receive(ours, &result, sizeof(result), NULL, 0, false, err);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	if (n < 0)
 		return -1;
+	if (ready <= 0)
+		return error_set(err, ERROR_LIMIT, "%s create: took longer than %d s", program,
+			RUNTIME_MS / 1000);
 	if (n != sizeof(result))
 		return error_set(err, ERROR_SYSTEM, "the call of %s was killed", program);
 	if (result.kind != ERROR_NONE) {
