@@ -670,7 +670,9 @@ def test_preserve_fds(runtime, bundle, name):
 def test_preserve_fds_that_are_not_there(runtime, bundle, name):
     """Else the numbers would be those of the runtime's own descriptors, of the node."""
     bundle.shell("sleep 100").save()
-    runtime.fails("run", "--preserve-fds", "4", "--bundle", bundle.folder, name, needle="descriptor 3")
+    runtime.fails(
+        "run", "--preserve-fds", "4", "--bundle", bundle.folder, name, needle="descriptor 3"
+    )
     runtime.create(bundle, name)
     runtime("start", name)
     runtime.fails("exec", "--preserve-fds", "4", name, "ls", needle="descriptor 3")

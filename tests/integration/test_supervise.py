@@ -380,6 +380,20 @@ def test_kill_of_the_supervisor(stoker, busybox, tmp):  # noqa: F811
     stoker.killed = True
 
 
+def test_another_runtime(stoker, busybox, tmp):  # noqa: F811
+    """Its container is killed and deleted with the run."""
+    stoker.configure(sandbox={"runtime": "runc"})
+    for folder in [tmp, stoker.folder, *list(tmp.parents)[:-2]]:
+        folder.chmod(folder.stat().st_mode | 0o011)  # runc goes there as the container's root
+    process, run = foreground(stoker, write_job(tmp / "job", busybox, "echo ready; sleep 100"))
+    container = run.container
+    stoker("kill", run.id)
+    process.communicate(timeout=20)
+    assert run.record()["state"] == "Canceled"
+    assert not is_alive(container)
+    assert not list((stoker.run_dir / "runtime").iterdir())
+
+
 def test_kill_of_the_supervisor_while_it_starts(stoker, busybox, tmp):  # noqa: F811
     """The record says who it was that started the job, and where the job's processes would be."""
     slow = tmp / "runtime"
@@ -841,6 +855,9 @@ stat -f -c %T /stoker/secrets
             assert b"hunter2" not in data and b"correct-horse" not in data, path
     assert node.mounts_below(stoker.run_dir) == []
     stoker.fails("run", tmp / "job/job.yaml", needles=["secret other", "FROM_CLIENT", "not set"])
+    (tmp / "token").write_text("")
+    stoker.fails("run", tmp / "job/job.yaml", needles=["secret token", "is empty"],
+                 env={"FROM_CLIENT": "x"})  # fmt: skip
 
 
 def test_network_helper_that_is_killed(detached):
