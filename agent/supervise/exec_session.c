@@ -119,12 +119,12 @@ static struct json_strings merge(
 	return all;
 }
 
-static int set_user(const struct supervisor *s, struct arena *a, const char *name,
-	struct runtime_process *p, struct error *err)
+static int set_user(pid_t inside, struct arena *a, const char *name, struct runtime_process *p,
+	struct error *err)
 {
 	struct container_user user;
 	char path[64];
-	snprintf(path, sizeof(path), "/proc/%d/root", (int)s->container.init.pid);
+	snprintf(path, sizeof(path), "/proc/%d/root", (int)inside);
 	cleanup_fd int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return error_set_errno(err, errno, "root of the container");
@@ -142,8 +142,9 @@ static int set_user(const struct supervisor *s, struct arena *a, const char *nam
 	return 0;
 }
 
-static int describe(const struct supervisor *s, struct arena *a, const struct json *request,
-	struct wanted *wanted, struct runtime_process *p, struct error *err)
+static int describe(const struct supervisor *s, pid_t inside, struct arena *a,
+	const struct json *request, struct wanted *wanted, struct runtime_process *p,
+	struct error *err)
 {
 	struct json_decoder d = {.arena = a, .document = "exec"};
 	*wanted = (struct wanted){0};
@@ -163,7 +164,7 @@ static int describe(const struct supervisor *s, struct arena *a, const struct js
 	p->terminal = wanted->terminal;
 	p->rows = (uint16_t)wanted->rows;
 	p->columns = (uint16_t)wanted->columns;
-	return wanted->user ? set_user(s, a, wanted->user, p, err) : 0;
+	return wanted->user ? set_user(inside, a, wanted->user, p, err) : 0;
 }
 
 static int receive_terminal(int socket, struct error *err)
@@ -176,16 +177,17 @@ static int receive_terminal(int socket, struct error *err)
 	return error_set(err, ERROR_SYSTEM, "no terminal came from the container");
 }
 
-static int start_process(struct supervisor *s, const struct runtime_process *p, const int fds[3],
-	struct process *process, int *master, struct error *err)
+static int start_process(struct supervisor *s, const struct process *inside,
+	const struct runtime_process *p, const int fds[3], struct process *process, int *master,
+	struct error *err)
 {
 	int pair[2] = {-1, -1};
 	if (p->terminal && message_pair(pair, err) < 0)
 		return -1;
 	cleanup_fd int ours = pair[0], theirs = pair[1];
 	const struct container_exec x = {
-		.pidfd = s->container.init.pidfd,
-		.pid = s->container.init.pid,
+		.pidfd = inside->pidfd,
+		.pid = inside->pid,
 		.process = p,
 		.seccomp = &s->sandbox.spec.seccomp,
 		.cgroup = s->sandbox.cgroup,
@@ -208,20 +210,22 @@ static int start(struct supervisor *s, struct control_peer *peer, const struct j
 	struct wanted wanted;
 	struct runtime_process p;
 	cleanup_process struct process process = {.pidfd = -1};
-	cleanup_fd int master = -1;
+	cleanup_fd int master = -1, own = -1;
 	if (!s->ending.container)
 		return error_set(err, ERROR_NOT_FOUND, "the job does not run");
-	if (s->request.settings.policy.runtime)
-		return error_set(err, ERROR_INVALID,
-			"exec is not supported with the runtime %s of agent.yaml",
-			s->request.settings.policy.runtime);
 	if (find(s, peer)) // what is told of one process would be taken for the other's
 		return error_set(err, ERROR_INVALID, "exec: one process for each connection");
 	if (s->session_count >= SESSIONS_MAX)
 		return error_set(
 			err, ERROR_LIMIT, "%d processes were started already", SESSIONS_MAX);
-	if (describe(s, &a, request, &wanted, &p, err) < 0 ||
-		start_process(s, &p, fds, &process, &master, err) < 0)
+	struct process inside = {s->container.init.pid, s->container.init.pidfd};
+	if (geteuid() != 0) {
+		if (container_find_program(&s->container, &inside, err) < 0)
+			return -1;
+		own = inside.pidfd;
+	}
+	if (describe(s, inside.pid, &a, request, &wanted, &p, err) < 0 ||
+		start_process(s, &inside, &p, fds, &process, &master, err) < 0)
 		return -1;
 	struct exec_session *x = xcalloc(1, sizeof(*x));
 	*x = (struct exec_session){.supervisor = s, .next = s->sessions, .peer = peer};

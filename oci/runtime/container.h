@@ -104,12 +104,20 @@ struct container_exec {
 	int console_socket;
 	int preserve_fds;
 };
+// The process of the program in a container that has an init of ours: an ordinary user may not look
+// into process 1, which has this program's memory, but into what runs with the container's rights
+// alone. p->pidfd is the caller's to close.
+int container_find_program(const struct container *c, struct process *p, struct error *err);
 // Starts it; *p is its process, a child of ours. Fails as container_start().
 int container_exec(const struct container_exec *x, struct process *p, struct error *err);
 
 // What is at a path and below, as a detached mount with the ids of a user namespace where its file
 // system can (userns_fd -1: as they are): what "x-idmap" means in a specification of ours.
 int container_bind_with_ids(const char *path, int userns_fd, struct error *err);
+
+// Make a file in a root file system, in place of what has its name there; links on the way count
+// from that root. Folders that are missing are made.
+int container_write_file(int root_fd, const struct container_file *file, struct error *err);
 
 #define cleanup_container __attribute__((cleanup(container_release)))
 

@@ -7,6 +7,7 @@
 // user.
 #include "base/file.h"
 #include "base/message.h"
+#include "base/text.h"
 #include "base/time.h"
 #include "oci/runtime/container_internal.h"
 
@@ -23,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_MS = 10 * 1000 };
+enum { START_MS = 10 * 1000, PROC_BYTES_MAX = 64 * 1024 };
 
 struct exec_launch {
 	const struct container_exec *x;
@@ -190,6 +191,39 @@ static int take_program(int sync_fd, struct process *middle, struct process *p, 
 	if (p->pid <= 0)
 		return error_set(err, ERROR_SYSTEM, "the process ended while it was started");
 	return p->pidfd < 0 ? error_set_errno(err, errno, "open the new process") : 0;
+}
+
+// Its descriptor is taken before its parent is asked for: a number that was given to another
+// process meanwhile is none of our init's children.
+static bool is_child(pid_t pid, pid_t of)
+{
+	cleanup_buffer struct buffer b = {0};
+	struct error ignored;
+	char path[64], wanted[32];
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	snprintf(wanted, sizeof(wanted), "\nPPid:\t%d\n", (int)of);
+	return file_read(AT_FDCWD, path, PROC_BYTES_MAX, &b, &ignored) == 0 && b.data &&
+	       strstr(b.data, wanted);
+}
+
+int container_find_program(const struct container *c, struct process *p, struct error *err)
+{
+	cleanup_buffer struct buffer children = {0};
+	char path[64];
+	uint64_t pid;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)c->init.pid,
+		(int)c->init.pid);
+	if (file_read(AT_FDCWD, path, PROC_BYTES_MAX, &children, err) < 0)
+		return -1;
+	// The oldest comes first; those behind it are orphans that the init has taken in.
+	const char *text = children.data ? children.data : "";
+	if (!parse_u64_n(text, strspn(text, "0123456789"), &pid) || pid > INT32_MAX)
+		return error_set(err, ERROR_NOT_FOUND, "the container has ended");
+	cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	if (pidfd < 0 || !is_child((pid_t)pid, c->init.pid))
+		return error_set(err, ERROR_NOT_FOUND, "the container has ended");
+	*p = (struct process){.pid = (pid_t)pid, .pidfd = steal_fd(&pidfd)};
+	return 0;
 }
 
 int container_exec(const struct container_exec *x, struct process *p, struct error *err)

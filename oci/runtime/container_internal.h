@@ -64,7 +64,6 @@ void container_init(pid_t program, int status_fd) __attribute__((noreturn));
 int container_target(int root_fd, const char *path, bool file, bool plain, struct error *err);
 // Carry the plan out on the mount root_fd, in the caller's mount namespace.
 int container_mount(int root_fd, const struct container_launch *l, struct error *err);
-int container_write_file(int root_fd, const struct container_file *file, struct error *err);
 
 // mount.c's tools: a detached new file system, a detached copy of what is at a path (or at a
 // descriptor with the path ""), and putting one in its place.
