@@ -22,21 +22,20 @@
 
 enum { RUNTIME_MS = 60 * 1000, OUTPUT_MAX = 64 * 1024, PID_BYTES_MAX = 32 };
 
-// Where things are in the mount namespace of the call: a tmpfs over the run directory, whose
-// folders others may enter (the container's root is nobody on the node), with the runtime's own
-// state in it.
+// Where things are in the mount namespace of the call: a tmpfs over a folder that others may reach
+// (the container's root is nobody on the node). That is the run directory, with the runtime's own
+// state in it again, or another one where that is in somebody's private folder.
 struct bundle {
 	struct sandbox *s;
 	struct arena arena;
 	struct runtime_spec spec; // as the other runtime gets it
-	const char *run_dir;	  // absolute
-	const char *folder;	  // <run>/bundle
+	const char *place;	  // where the tmpfs is, absolute
+	bool covers_state;	  // it is the run directory
+	const char *folder;	  // <place>/bundle
 	const char *state;	  // <run>/runtime: the runtime's --root
 	const char *pid_file;	  // below `state`
 	int *trees;		  // detached mounts for <folder>/mounts/<n>
 	size_t tree_count;
-	const struct container_file *files; // for <folder>/files/<n>
-	size_t file_count;
 	struct buffer config;
 };
 
@@ -51,13 +50,6 @@ static void bundle_release(struct bundle *b)
 #define cleanup_bundle __attribute__((cleanup(bundle_release)))
 
 // ---- the configuration
-
-static struct json_strings one_word(struct arena *a, const char *word)
-{
-	struct json_strings s = {arena_array(a, const char *, 2), 1};
-	s.items[0] = word;
-	return s;
-}
 
 static bool is_executable(int root_fd, const char *path)
 {
@@ -105,8 +97,8 @@ static void set_program(struct bundle *b)
 static void set_mounts(struct bundle *b)
 {
 	const struct sandbox *s = b->s;
-	size_t count = s->spec.mount_count + s->options.file_count;
-	struct runtime_mount *mounts = arena_array(&b->arena, struct runtime_mount, count);
+	struct runtime_mount *mounts =
+		arena_array(&b->arena, struct runtime_mount, s->spec.mount_count);
 	b->spec.mount_count = 0;
 	for (size_t i = 0; i < s->spec.mount_count; i++) {
 		struct runtime_mount m = s->spec.mounts[i];
@@ -125,15 +117,6 @@ static void set_mounts(struct bundle *b)
 				&b->arena, "%s/mounts/%zu", b->folder, b->spec.mount_count);
 		mounts[b->spec.mount_count++] = m;
 	}
-	b->files = s->options.files;
-	b->file_count = s->options.file_count;
-	for (size_t i = 0; i < b->file_count; i++)
-		mounts[b->spec.mount_count++] = (struct runtime_mount){
-			.destination = b->files[i].path,
-			.type = "bind",
-			.source = arena_printf(&b->arena, "%s/files/%zu", b->folder, i),
-			.options = one_word(&b->arena, "rbind"),
-		};
 	b->spec.mounts = mounts;
 }
 
@@ -159,11 +142,39 @@ static void set_limits(struct bundle *b)
 	}
 }
 
+// Whether anybody may go there, or could if the folder itself were another.
+static bool is_reachable(const char *folder)
+{
+	cleanup_free char *path = xstrdup(folder);
+	struct stat st;
+	for (char *slash = strrchr(path, '/'); slash && slash > path; slash = strrchr(path, '/')) {
+		*slash = '\0';
+		if (stat(path, &st) < 0 || !(st.st_mode & S_IXOTH))
+			return false;
+	}
+	return true;
+}
+
+static void choose_place(struct bundle *b, const char *run_dir)
+{
+	static const char *const others[] = {"/mnt", "/media", "/srv", "/opt"};
+	b->place = run_dir;
+	b->covers_state = is_reachable(run_dir);
+	for (size_t i = 0; !b->covers_state && i < array_size(others); i++) {
+		if (access(others[i], F_OK) < 0)
+			continue;
+		b->place = others[i];
+		return;
+	}
+	b->covers_state = true; // the runtime will say what it cannot enter
+}
+
 static int describe(struct bundle *b, struct sandbox *s, struct error *err)
 {
 	const char *run_dir = s->job.store->run_dir;
-	*b = (struct bundle){.s = s, .spec = s->spec, .run_dir = run_dir};
-	b->folder = arena_printf(&b->arena, "%s/bundle", run_dir);
+	*b = (struct bundle){.s = s, .spec = s->spec};
+	choose_place(b, run_dir);
+	b->folder = arena_printf(&b->arena, "%s/bundle", b->place);
 	b->state = arena_printf(&b->arena, "%s/runtime", run_dir);
 	b->pid_file = arena_printf(&b->arena, "%s/%s.pid", b->state, s->job.run->id);
 	b->spec.root_path = "rootfs";
@@ -225,27 +236,41 @@ static int place(int tree, const char *path, struct error *err)
 	return 0;
 }
 
-static int write_files(const struct bundle *b, struct error *err)
+// What we have made belongs to nobody in the container.
+static int give_to_container(int fd, uint32_t owner, const char *path, struct error *err)
 {
-	for (size_t i = 0; i < b->file_count; i++) {
-		char name[32];
-		snprintf(name, sizeof(name), "files/%zu", i);
-		cleanup_fd int fd =
-			open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, b->files[i].mode);
-		uint32_t owner = b->s->first_id;
-		if (fd < 0 || fchown(fd, owner, owner) < 0)
-			return error_set_errno(err, errno, "make %s", b->files[i].path);
-		if (write_all(fd, b->files[i].data, b->files[i].size, b->files[i].path, err) < 0)
+	struct stat st;
+	if (fstat(fd, &st) < 0 ||
+		(st.st_uid == 0 && owner != 0 && fchownat(fd, "", owner, owner, AT_EMPTY_PATH) < 0))
+		return error_set_errno(err, errno, "own %s in the container", path);
+	return 0;
+}
+
+// Into the root, not mounted on it: where the image has a link, that is replaced, and what it leads
+// to is left alone.
+static int write_files(const struct sandbox *s, struct error *err)
+{
+	for (size_t i = 0; i < s->options.file_count; i++) {
+		const struct container_file *f = &s->options.files[i];
+		if (container_write_file(s->root_fd, f, err) < 0)
+			return -1;
+		cleanup_free char *folder =
+			xstrndup(f->path, (size_t)(path_base(f->path) - f->path));
+		cleanup_fd int file = file_open_beneath(
+			s->root_fd, f->path, O_PATH | O_NOFOLLOW, 0, RESOLVE_IN_ROOT, err);
+		cleanup_fd int parent = file < 0 ? -1
+						 : file_open_beneath(s->root_fd, folder, O_PATH, 0,
+							   RESOLVE_IN_ROOT, err);
+		if (parent < 0 || give_to_container(file, s->first_id, f->path, err) < 0 ||
+			give_to_container(parent, s->first_id, folder, err) < 0)
 			return -1;
 	}
-	return file_write_atomic(
-		AT_FDCWD, "config.json", b->config.data, b->config.size, 0644, err);
+	return 0;
 }
 
 static int place_all(const struct bundle *b, struct error *err)
 {
-	if (mkdir(b->folder, 0755) < 0 || chdir(b->folder) < 0 || mkdir("mounts", 0755) < 0 ||
-		mkdir("files", 0755) < 0)
+	if (mkdir(b->folder, 0755) < 0 || chdir(b->folder) < 0 || mkdir("mounts", 0755) < 0)
 		return error_set_errno(err, errno, "make %s", b->folder);
 	if (place(b->s->root_fd, "rootfs", err) < 0)
 		return -1;
@@ -255,7 +280,10 @@ static int place_all(const struct bundle *b, struct error *err)
 		if (b->trees[i] >= 0 && place(b->trees[i], name, err) < 0)
 			return -1;
 	}
-	return write_files(b, err);
+	if (write_files(b->s, err) < 0)
+		return -1;
+	return file_write_atomic(
+		AT_FDCWD, "config.json", b->config.data, b->config.size, 0644, err);
 }
 
 static int enter_view(const struct bundle *b, struct error *err)
@@ -266,9 +294,11 @@ static int enter_view(const struct bundle *b, struct error *err)
 	umask(022);
 	// Slave: what the node unmounts must go here, too.
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0 ||
-		mount("tmpfs", b->run_dir, "tmpfs", MS_NODEV, "mode=755") < 0)
+		mount("tmpfs", b->place, "tmpfs", MS_NODEV, "mode=755") < 0)
 		return error_set_errno(err, errno, "make a mount namespace for the runtime");
-	return place(state, b->state, err) < 0 ? -1 : place_all(b, err);
+	if (b->covers_state && place(state, b->state, err) < 0)
+		return -1;
+	return place_all(b, err);
 }
 
 // ---- the calls
@@ -345,8 +375,47 @@ static int take_container(const struct bundle *b, struct container *c, struct er
 	return 0;
 }
 
-int other_runtime_create(struct sandbox *s, const char *program, const int stdio[3],
-	struct container *c, struct error *err)
+static int simple(
+	struct sandbox *s, const char *program, const char *const *words, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	cleanup_buffer struct buffer output = {0};
+	const char *argv[8] = {
+		program, "--root", arena_printf(&a, "%s/runtime", s->job.store->run_dir)};
+	size_t n = 3;
+	while (*words)
+		argv[n++] = *words++;
+	return process_run(argv, NULL, &output, OUTPUT_MAX, RUNTIME_MS, err);
+}
+
+int other_runtime_start(struct sandbox *s, const char *program, struct error *err)
+{
+	return simple(s, program, (const char *const[]){"start", s->job.run->id, NULL}, err);
+}
+
+// The record that runtimes keep of a container, in a folder of its name, is there if the runtime
+// could not remove it itself.
+void other_runtime_forget(struct store *s, const char *run_id)
+{
+	struct error ignored;
+	cleanup_free char *folder = xasprintf("runtime/%s", run_id);
+	cleanup_free char *pid_file = xasprintf("%s.pid", folder);
+	cleanup_free char *log = xasprintf("%s.log", pid_file);
+	directory_remove(s->run_fd, folder, &ignored);
+	unlinkat(s->run_fd, pid_file, 0);
+	unlinkat(s->run_fd, log, 0);
+}
+
+int other_runtime_delete(struct sandbox *s, const char *program, struct error *err)
+{
+	const char *const words[] = {"delete", "--force", s->job.run->id, NULL};
+	int rc = simple(s, program, words, err);
+	other_runtime_forget(s->job.store, s->job.run->id);
+	return rc;
+}
+
+static int create(struct sandbox *s, const char *program, const int stdio[3], struct container *c,
+	struct error *err)
 {
 	cleanup_bundle struct bundle b = {0};
 	struct error result = {0};
@@ -387,32 +456,14 @@ int other_runtime_create(struct sandbox *s, const char *program, const int stdio
 	return take_container(&b, c, err);
 }
 
-static int simple(
-	struct sandbox *s, const char *program, const char *const *words, struct error *err)
+int other_runtime_create(struct sandbox *s, const char *program, const int stdio[3],
+	struct container *c, struct error *err)
 {
-	cleanup_arena struct arena a = {0};
-	cleanup_buffer struct buffer output = {0};
-	const char *argv[8] = {
-		program, "--root", arena_printf(&a, "%s/runtime", s->job.store->run_dir)};
-	size_t n = 3;
-	while (*words)
-		argv[n++] = *words++;
-	return process_run(argv, NULL, &output, OUTPUT_MAX, RUNTIME_MS, err);
-}
-
-int other_runtime_start(struct sandbox *s, const char *program, struct error *err)
-{
-	return simple(s, program, (const char *const[]){"start", s->job.run->id, NULL}, err);
-}
-
-int other_runtime_delete(struct sandbox *s, const char *program, struct error *err)
-{
-	cleanup_free char *pid_file =
-		xasprintf("%s/runtime/%s.pid", s->job.store->run_dir, s->job.run->id);
-	cleanup_free char *log = xasprintf("%s.log", pid_file);
-	int rc = simple(
-		s, program, (const char *const[]){"delete", "--force", s->job.run->id, NULL}, err);
-	unlink(pid_file);
-	unlink(log);
-	return rc;
+	struct error ignored;
+	if (create(s, program, stdio, c, err) == 0)
+		return 0;
+	if (err->kind == ERROR_NOT_FOUND || err->kind == ERROR_DENIED)
+		err->kind = ERROR_SYSTEM; // the node's matter, not that of the job's program
+	other_runtime_delete(s, program, &ignored);
+	return -1;
 }

@@ -20,3 +20,5 @@ int other_runtime_create(struct sandbox *s, const char *program, const int stdio
 int other_runtime_start(struct sandbox *s, const char *program, struct error *err);
 // When it has ended, or to be rid of it. One that is not there is no error.
 int other_runtime_delete(struct sandbox *s, const char *program, struct error *err);
+// What is kept of a container of a run that is over, when nothing of it runs any more.
+void other_runtime_forget(struct store *s, const char *run_id);

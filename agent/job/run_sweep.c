@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Ending the runs whose process was killed.
+#include "agent/job/other_runtime.h"
+#include "agent/job/ownership.h"
 #include "agent/job/run.h"
 #include "agent/job/run_document.h"
 #include "base/file.h"
@@ -62,9 +64,11 @@ static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *i
 		return;
 	cleanup_free char *name = xasprintf("%s/1", id);
 	cleanup_fd int fd = directory_open(runs_fd, name, &err);
-	if (fd >= 0 && (end_group(fd, &err) < 0 || run_remove_scratch(fd, &err) < 0 ||
+	if (fd >= 0 && (end_group(fd, &err) < 0 || ownership_take_back(fd, &err) < 0 ||
+			       run_remove_scratch(fd, &err) < 0 ||
 			       run_document_interrupt(fd, has_folder(s, id), &err) < 0))
 		return;
+	other_runtime_forget(s, id);
 	run_folder_remove(s, id);
 	unlinkat(active_fd, id, 0);
 }
