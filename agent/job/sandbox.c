@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/job/sandbox.h"
+#include "agent/job/sandbox_internal.h"
 
 #include "agent/job/other_runtime.h"
 #include "agent/job/ownership.h"
@@ -7,7 +7,6 @@
 #include "agent/job/variables.h"
 #include "base/file.h"
 #include "base/text.h"
-#include "oci/runtime/user_namespace.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -15,14 +14,10 @@
 #include <unistd.h>
 
 enum {
-	NODE_FILE_MAX = 256 * 1024,
 	OWN_MOUNTS = 5, // code, outputs, logs, /dev/shm, secrets
 	SHM_DEFAULT = 64 * 1024 * 1024,
 	DESTROY_MS = 10 * 1000,
 	DEVICE_MS = 10 * 1000,
-	NODE_RESERVE = 512 * 1024 * 1024,
-	CPU_PERIOD = 100 * 1000, // microseconds
-	CPU_SHARES = 1024,	 // of one CPU
 };
 
 static struct json_strings words(struct arena *a, const char *const *items)
@@ -149,224 +144,12 @@ static int set_program(struct sandbox *s, const struct job *job, struct error *e
 	return 0;
 }
 
-// The image's user, whose are the job's own folders. Capabilities are for root only, as with
-// Docker: another user has none, whatever the file system says (no_new_privs).
-static int set_user(struct sandbox *s, const struct job *job, int root_fd, struct error *err)
-{
-	static const char *const owned[] = {"code", "outputs", "logs"};
-	struct container_user user;
-	struct runtime_process *p = &s->spec.process;
-	const char *name = job->spec->user ? job->spec->user : job->image->user;
-	if (container_user_lookup(root_fd, name, &user, err) < 0)
-		return -1;
-	p->uid = user.uid;
-	p->gid = user.gid;
-	p->group_count = user.group_count;
-	p->groups = arena_array(&s->arena, gid_t, user.group_count);
-	memcpy(p->groups, user.groups, user.group_count * sizeof(gid_t));
-	if (user.uid != 0)
-		p->capabilities.effective = p->capabilities.permitted = 0;
-	for (size_t i = 0; i < array_size(owned); i++)
-		if (fchownat(job->run->fd, owned[i], user.uid, user.gid, AT_SYMLINK_NOFOLLOW) < 0)
-			return error_set_errno(err, errno, "give %s/%s to the container's user",
-				job->run->path, owned[i]);
-	return 0;
-}
-
-// ---- files of the node
-
-// A file that the node lacks is not given.
-static int read_node_file(const char *path, struct buffer *b, struct error *err)
-{
-	if (file_read(AT_FDCWD, path, NODE_FILE_MAX, b, err) == 0)
-		return 0;
-	if (err->kind != ERROR_NOT_FOUND)
-		return -1;
-	error_clear(err);
-	return 0;
-}
-
-static void add_file(struct sandbox *s, const char *path, const struct buffer *b)
-{
-	struct container_file *files = (struct container_file *)s->options.files;
-	files[s->options.file_count++] = (struct container_file){
-		.path = path,
-		.data = arena_strndup(&s->arena, b->data ? b->data : "", b->size),
-		.size = b->size,
-		.mode = 0644,
-	};
-}
-
-static int add_files(struct sandbox *s, struct error *err)
-{
-	cleanup_buffer struct buffer hosts = {0}, node = {0}, resolv = {0}, name = {0};
-	s->options.files = arena_array(&s->arena, struct container_file, 3);
-	if (read_node_file("/etc/hosts", &hosts, err) < 0 ||
-		read_node_file("/etc/resolv.conf", &node, err) < 0)
-		return -1;
-	if (s->private_network) {
-		// The node's own names are for its loopback addresses: inside they are others'.
-		buffer_clear(&hosts);
-		buffer_printf(&hosts,
-			"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-			"127.0.1.1\t%s\n",
-			s->spec.hostname);
-		network_resolv_conf(&s->network_plan, node.data ? node.data : "", &resolv);
-	}
-	add_file(s, "/etc/hosts", &hosts);
-	add_file(s, "/etc/resolv.conf", s->private_network ? &resolv : &node);
-	buffer_printf(&name, "%s\n", s->spec.hostname);
-	add_file(s, "/etc/hostname", &name);
-	return 0;
-}
-
-// ---- the root of an ordinary user's job
-
-// In the child, which alone has the privileges for it: over the ids and mounts of its namespaces.
-static int mount_own_root(void *data, struct error *err)
-{
-	struct sandbox *s = data;
-	const struct rootfs_overlay overlay = {
-		.scratch_fd = s->job.run->fd, .userxattr = true, .userns_fd = -1, .foreign = true};
-	cleanup_fd int root = rootfs_overlay_mount(s->job.store, s->layers, &overlay, err);
-	if (root < 0 || (!s->single_id && set_user(s, &s->job, root, err) < 0))
-		return -1;
-	return steal_fd(&root);
-}
-
-static bool is_root_name(const char *user)
-{
-	return !*user || streq(user, "0") || streq(user, "root") || starts_with(user, "0:") ||
-	       starts_with(user, "root:");
-}
-
-// An ordinary user's job has his id as its root, and those of his ranges in /etc/subuid.
-static void open_own_ids(struct sandbox *s, const struct job *job)
-{
-	const char *user = job->spec->user ? job->spec->user : job->image->user;
-	container_default_spec(&s->arena, &s->spec, 1);
-	user_namespace_own(&s->arena, &s->spec.uid_mappings, &s->spec.gid_mappings);
-	s->single_id = s->spec.uid_mappings.count == 1;
-	s->options.mount_root = mount_own_root;
-	if (s->single_id && !is_root_name(user))
-		buffer_printf(&s->warnings,
-			"the job runs as its container's root (you) and not as user %s: you have "
-			"no "
-			"ids in /etc/subuid and /etc/subgid, or newuidmap(1) is not installed\n",
-			user);
-}
-
-// The group that systemd gives to a user's own services; he may make more below.
-static char *own_group(void)
-{
-	cleanup_buffer struct buffer b = {0};
-	struct error ignored;
-	cleanup_free char *service = xasprintf("/user@%u.service", geteuid());
-	if (file_read(AT_FDCWD, "/proc/self/cgroup", NODE_FILE_MAX, &b, &ignored) < 0)
-		return NULL;
-	char *line = b.data ? strstr(b.data, "0::") : NULL;
-	char *found = line ? strstr(line, service) : NULL;
-	if (!found || (size_t)(found - line) > strcspn(line, "\n"))
-		return NULL;
-	return xasprintf("%.*s%s/stoker", (int)(found - line - 3), line + 3, service);
-}
-
-// ---- the root
-
-static int mount_root(struct sandbox *s, const struct job *job, struct error *err)
-{
-	// The root folder's own attributes are those of upper/.
-	if (geteuid() == 0 &&
-		fchownat(job->run->fd, "upper", s->first_id, s->first_id, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_set_errno(err, errno, "own %s/upper", job->run->path);
-	const struct rootfs_overlay overlay = {
-		.scratch_fd = job->run->fd, .userns_fd = s->userns_fd};
-	s->root_fd = rootfs_overlay_mount(job->store, s->layers, &overlay, err);
-	return s->root_fd < 0 ? -1 : 0;
-}
-
-// Ids of the job's own, and the root file system with them. Where this kernel or a file system
-// cannot map ids, the job has the node's: its root then is held back by capabilities, filter and
-// groups alone, as under Docker, and the record says so.
-static int open_root(struct sandbox *s, const struct job *job, struct error *err)
-{
-	if (geteuid() != 0) {
-		open_own_ids(s, job);
-		return 0;
-	}
-	if (user_namespace_lease(job->store->run_fd, s->policy->first_user_id, CONTAINER_IDS,
-		    (unsigned)s->policy->user_id_ranges, &s->first_id, &s->ids_fd, err) < 0)
-		return -1;
-	container_default_spec(&s->arena, &s->spec, s->first_id);
-	s->userns_fd = user_namespace_new(&s->spec.uid_mappings, &s->spec.gid_mappings, err);
-	if (s->userns_fd < 0)
-		return -1;
-	if (mount_root(s, job, err) == 0)
-		return 0;
-	if (err->sys != EINVAL || s->policy->require_user_ids)
-		return -1;
-	buffer_printf(&s->warnings, "the job has no user ids of its own: %s\n", err->text);
-	error_clear(err);
-	close_fdp(&s->userns_fd);
-	close_fdp(&s->ids_fd);
-	s->userns_fd = s->ids_fd = -1;
-	s->first_id = 0;
-	container_default_spec(&s->arena, &s->spec, 0);
-	return mount_root(s, job, err);
-}
-
 // ---- control group and network
-
-// What the node has without a reserve: a job that takes all memory is killed itself, and not what
-// else the node runs.
-static uint64_t node_memory(void)
-{
-	uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t reserve = total / 20 > NODE_RESERVE ? total / 20 : NODE_RESERVE;
-	return total > 2 * reserve ? total - reserve : total / 2;
-}
-
-static void set_limits(struct sandbox *s, const struct job_resources *wanted)
-{
-	const struct job_policy *p = s->policy;
-	struct runtime_resources *r = &s->spec.resources;
-	double cpus = wanted->cpus > 0 ? wanted->cpus : p->cpus;
-	uint64_t memory = wanted->memory ? wanted->memory : p->memory ? p->memory : node_memory();
-	if (cpus > 0) {
-		r->cpu_period = CPU_PERIOD;
-		r->cpu_quota = (int64_t)(cpus * CPU_PERIOD);
-		// And its part where more is asked for than the node has.
-		double shares = cpus * CPU_SHARES;
-		r->cpu_shares = shares < 2 ? 2 : shares > 262144 ? 262144 : (uint64_t)shares;
-	}
-	r->memory_limit = (int64_t)memory;
-	r->memory_swap = (int64_t)(memory + wanted->memory_swap);
-	r->pids_limit = (int64_t)(wanted->pids ? wanted->pids : p->pids);
-}
-
-static int open_group(struct sandbox *s, struct error *err)
-{
-	cleanup_free char *own = geteuid() == 0 ? NULL : own_group();
-	cleanup_free char *path =
-		xasprintf("%s/jobs/%s", own ? own : s->policy->cgroup, s->job.run->id);
-	set_limits(s, &s->job.spec->resources);
-	s->spec.cgroups_path = arena_strdup(&s->arena, path);
-	if (s->policy->runtime) // it makes the group
-		return 0;
-	s->cgroup = cgroup_create(path, &s->spec.resources, &s->warnings, err);
-	if (!s->cgroup && geteuid() != 0) {
-		buffer_printf(&s->warnings, "no limits are kept for the job: %s\n", err->text);
-		error_clear(err);
-		return 0;
-	}
-	s->options.cgroup = s->cgroup;
-	return s->cgroup ? 0 : -1;
-}
 
 static int plan_network(struct sandbox *s, struct error *err)
 {
 	cleanup_buffer struct buffer node = {0};
-	if (read_node_file("/etc/resolv.conf", &node, err) < 0)
+	if (sandbox_files_read("/etc/resolv.conf", &node, err) < 0)
 		return -1;
 	if (network_plan(node.data ? node.data : "", &s->network_plan, err) == 0)
 		return 0;
@@ -472,10 +255,11 @@ static int describe(struct sandbox *s, const struct job *job, struct error *err)
 	s->spec.root_path = "rootfs";
 	if (choose_network(s, err) < 0 || set_program(s, job, err) < 0)
 		return -1;
-	if (s->root_fd >= 0 && set_user(s, job, s->root_fd, err) < 0)
+	if (s->root_fd >= 0 && sandbox_user_set(s, s->root_fd, err) < 0)
 		return -1;
 	add_mounts(s, job);
-	if (add_files(s, err) < 0)
+	if (sandbox_files_add(s, err) < 0 ||
+		(s->root_fd >= 0 && sandbox_certificates_add(s, s->root_fd, err) < 0))
 		return -1;
 	return open_devices(s, err);
 }
@@ -483,9 +267,9 @@ static int describe(struct sandbox *s, const struct job *job, struct error *err)
 static int open_all(struct sandbox *s, struct error *err)
 {
 	s->layers = rootfs_layers_acquire(s->job.store, s->job.layers, err);
-	if (!s->layers || open_root(s, &s->job, err) < 0 || describe(s, &s->job, err) < 0)
+	if (!s->layers || sandbox_root_open(s, err) < 0 || describe(s, &s->job, err) < 0)
 		return -1;
-	return open_group(s, err);
+	return sandbox_group_open(s, err);
 }
 
 int sandbox_open(struct sandbox *s, const struct job *job, const struct job_policy *policy,
@@ -525,7 +309,10 @@ static int create(struct sandbox *s, const int stdio[3], struct container *c, st
 		s->options.rootfs_fd = s->root_fd;
 		s->options.ids_fd = s->userns_fd; // -1: none
 		memcpy(s->options.stdio, stdio, sizeof(s->options.stdio));
-		return container_create(&s->options, c, err);
+		if (container_create(&s->options, c, err) < 0)
+			return -1;
+		sandbox_root_seen(s);
+		return 0;
 	}
 	if (s->root_fd < 0)
 		return error_set(err, ERROR_INVALID,
@@ -606,6 +393,7 @@ int sandbox_close(struct sandbox *s, struct buffer *notes, struct error *err)
 		rc = -1;
 	rootfs_layers_release(s->layers);
 	close_fdp(&s->ids_fd);
+	sandbox_root_close(s);
 	buffer_release(&s->warnings);
 	arena_release(&s->arena);
 	return rc;

@@ -18,11 +18,12 @@ struct sandbox {
 	struct runtime_spec spec;
 	struct container_options options; // strings and arrays in the arena
 	struct rootfs_layers *layers;
-	int root_fd;	   // the mounted root file system
-	int ids_fd;	   // the lock of the job's ids; -1: it has the node's
-	int userns_fd;	   // for idmapped mounts; -1
-	uint32_t first_id; // 0: the node's ids
-	bool single_id;	   // of an ordinary user who has only his own
+	int root_fd;		   // the mounted root file system
+	int ids_fd;		   // the lock of the job's ids; -1: it has the node's
+	int userns_fd;		   // for idmapped mounts; -1
+	uint32_t first_id;	   // 0: the node's ids
+	struct sandbox_seen *seen; // by an ordinary user's container; else NULL
+	bool single_id;		   // of an ordinary user who has only his own
 	struct cgroup *cgroup;
 	bool other;   // another runtime has made the container
 	bool started; // by ours

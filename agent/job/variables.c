@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/variables.h"
 
+#include "agent/job/certificates.h"
 #include "base/text.h"
 
 const char job_folder[] = "/stoker/run";
@@ -101,4 +102,27 @@ const char **job_variables(struct arena *a, const struct oci_config *image,
 	for (size_t i = 0; i < spec->secret_count; i++)
 		set_secret(&v, &spec->secrets[i]);
 	return v.items;
+}
+
+static bool is_set(const struct json_strings *env, const char *name)
+{
+	size_t n = strlen(name);
+	for (size_t i = 0; i < env->count; i++)
+		if (strncmp(env->items[i], name, n) == 0 && env->items[i][n] == '=')
+			return true;
+	return false;
+}
+
+void job_variables_certificates(struct arena *a, struct json_strings *env)
+{
+	size_t more = 0;
+	while (certificates_variables[more])
+		more++;
+	struct json_strings all = {arena_array(a, const char *, env->count + more + 1), env->count};
+	memcpy(all.items, env->items, env->count * sizeof(*env->items));
+	for (size_t i = 0; i < more; i++)
+		if (!is_set(env, certificates_variables[i]))
+			all.items[all.count++] = arena_printf(
+				a, "%s=%s", certificates_variables[i], certificates_target);
+	*env = all;
 }

@@ -15,3 +15,6 @@ extern const char job_folder[], job_outputs[], job_logs[], job_secrets[];
 // NULL-terminated, in the arena. `hostname` becomes HOSTNAME.
 const char **job_variables(struct arena *a, const struct oci_config *image,
 	const struct job_spec *spec, const struct run *run, const char *hostname);
+
+// Lead programs to the node's certificates (certificates.h), save by variables that are there.
+void job_variables_certificates(struct arena *a, struct json_strings *env);
