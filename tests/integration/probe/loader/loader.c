@@ -9,6 +9,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+// Before Linux 6.7 an interpreter's last page must be writable: the kernel clears what is behind
+// the file's end in it, and kills the process where it cannot.
+static int last_page __attribute__((used)) = 1;
+
 static long call(long number, long a, long b, long c, long d)
 {
 #if defined(__x86_64__)
