@@ -137,6 +137,7 @@ static int lost(struct attached *a, struct error *err)
 		if (run_document_read(job->run->fd, &arena, &s, err) == 0 &&
 			run_state_is_end(s.state))
 			return error_set(err, ERROR_SYSTEM, "%s", s.message ? s.message : s.state);
+		run_leftovers_end(job->store, job->run->id, job->run->fd, &ignored);
 		run_end(job->run, RUN_FAILED, &cause, 1, &ignored);
 		return error_set(err, ERROR_SYSTEM, "%s", cause.message);
 	}

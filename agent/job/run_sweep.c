@@ -55,6 +55,14 @@ static int end_group(int attempt_fd, struct error *err)
 	return group ? cgroup_destroy(group, DESTROY_MS, err) : 0;
 }
 
+int run_leftovers_end(struct store *s, const char *id, int attempt_fd, struct error *err)
+{
+	if (end_group(attempt_fd, err) < 0 || ownership_take_back(attempt_fd, err) < 0)
+		return -1;
+	other_runtime_forget(s, id);
+	return 0;
+}
+
 // The lock file goes last, so that a sweep that is killed is done again.
 static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *id)
 {
@@ -64,11 +72,10 @@ static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *i
 		return;
 	cleanup_free char *name = xasprintf("%s/1", id);
 	cleanup_fd int fd = directory_open(runs_fd, name, &err);
-	if (fd >= 0 && (end_group(fd, &err) < 0 || ownership_take_back(fd, &err) < 0 ||
-			       run_remove_scratch(fd, &err) < 0 ||
-			       run_document_interrupt(fd, has_folder(s, id), &err) < 0))
+	if (fd >= 0 &&
+		(run_leftovers_end(s, id, fd, &err) < 0 || run_remove_scratch(fd, &err) < 0 ||
+			run_document_interrupt(fd, has_folder(s, id), &err) < 0))
 		return;
-	other_runtime_forget(s, id);
 	run_folder_remove(s, id);
 	unlinkat(active_fd, id, 0);
 }
