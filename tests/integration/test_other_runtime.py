@@ -223,6 +223,32 @@ def test_kill_of_the_supervisor(detached, runc):
     runc.killed = True
 
 
+def test_kill_of_the_supervisor_while_it_starts(stoker, busybox, tmp):  # noqa: F811
+    """The runtime has made the container and not yet returned: neither is left."""
+    script = tmp / "slow"
+    script.write_text(
+        '#!/bin/sh\nrunc "$@" || exit\n'
+        f'case "$*" in *" create "*) echo > {tmp}/made; exec sleep 53{os.getpid()};; esac\n'
+    )
+    script.chmod(0o755)
+    stoker.configure(sandbox={"runtime": str(script)})
+    with stoker.popen("run", "--image", busybox, "--", "sleep", "1000") as process:
+        wait_for((tmp / "made").exists, "the container")
+        (folder,) = runs(stoker)
+        run = Run(stoker, folder.name)
+        inside = {int(x) for g in groups(run.id) for x in (g / "cgroup.procs").read_text().split()}
+        assert len(inside) == 1, "the container waits for its start"
+        os.kill(run.record()["supervisor"]["pid"], signal.SIGKILL)
+        process.communicate(timeout=10)
+    assert process.returncode == 1
+    stoker("ps")
+    wait_for(lambda: not any(map(is_alive, inside)), "the end of the container")
+    wait_for(lambda: not sleepers(f"sleep 53{os.getpid()}"), "the end of the runtime")
+    assert run.record()["cause"]["code"] == "supervisor_lost"
+    assert_nothing_left(stoker)
+    stoker.killed = True
+
+
 def test_many(runc, busybox):  # noqa: F811
     """One after the other, and nothing adds up."""
     before = len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines())
