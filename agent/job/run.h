@@ -94,7 +94,7 @@ void run_release(struct run *r); // frees; fine on a zeroed one
 
 // End the runs of processes that were killed. Failures are left to the next one who comes.
 void run_sweep(struct store *s);
-// What runs of a job whose supervisor was killed, by the record in its folder; its files become ours.
+// End what runs of a job whose supervisor was killed, by its record; its files become ours.
 int run_leftovers_end(struct store *s, const char *id, int attempt_fd, struct error *err);
 // <run>/runs/<run id>, made with mode 0700. Returns a descriptor.
 int run_folder_make(struct store *s, const char *id, struct error *err);
