@@ -195,7 +195,7 @@ def test_mounts(runtime, bundle, name, tmp):
     result = runtime.run(bundle, name, check=False)
     lines = result.stdout.splitlines()
     assert lines[:3] == ["from the node", "fine", "0"]
-    assert lines[3].endswith("- tmpfs t rw,size=1024k")
+    assert "- tmpfs t rw,size=1024k" in lines[3]  # some kernels say inode64, too
     assert result.stderr.count("Read-only file system") == 3
 
 

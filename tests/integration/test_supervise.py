@@ -105,8 +105,8 @@ def foreground(stoker, path, **options):
 def test_detached_run(detached, stoker):
     """The command returns at once with the id; the job goes on, and `wait` gives its exit status."""
     start = time.monotonic()
-    run = detached("sh", "-c", "echo one; sleep 1; echo two; exit 7")
-    assert time.monotonic() - start < 0.9
+    run = detached("sh", "-c", "echo one; sleep 3; echo two; exit 7")
+    assert time.monotonic() - start < 2.9
     (row,) = stoker.json("ps", "--json")
     assert (row["run_id"], row["state"]) == (run.id, "Running")
     assert is_alive(row["pid"]) and is_alive(row["supervisor"])
@@ -298,7 +298,7 @@ def test_disk_limit(command, stoker, where):  # noqa: F811
     script = f"{WRITERS[where]}; sleep 100"
     start = time.monotonic()
     result = command("sh", "-c", script, options=["--disk", "20m"], check=False)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert result.returncode in (137, 143), result.stderr
     document = record(stoker)
     assert document["state"] == "Failed"
