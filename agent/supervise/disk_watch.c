@@ -133,7 +133,7 @@ static void on_tick(void *data)
 		w->walking = false;
 		w->counted = true;
 		w->walk_ended_ms = now_ms();
-		w->used = w->walk.bytes;
+		w->used = w->walk.bytes + (w->o.beside ? w->o.beside(w->o.data) : 0);
 		judge(w);
 	}
 	loop_timer_set(w->timer, w->walking ? STEP_PAUSE_MS : disk_watch_interval_ms(room(w)));

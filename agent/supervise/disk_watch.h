@@ -23,6 +23,8 @@ struct disk_watch_options {
 	// The job is over its limit, or the disk is nearly full and the job takes a part of it.
 	// First not urgent: it may be asked to end; then, if it goes on to write, urgent.
 	void (*over)(void *data, enum cause_stop why, const char *detail, bool urgent);
+	// What the job has on the disk beside its folder: disk_open.h. May be NULL.
+	uint64_t (*beside)(void *data);
 	void *data;
 };
 

@@ -4,6 +4,7 @@
 #include "agent/job/run_document.h"
 #include "agent/job/secrets.h"
 #include "agent/job/signal_name.h"
+#include "agent/supervise/disk_open.h"
 #include "agent/supervise/exec_session.h"
 #include "agent/supervise/protocol.h"
 #include "agent/supervise/supervisor_internal.h"
@@ -145,6 +146,12 @@ static void on_disk(void *data, enum cause_stop why, const char *detail, bool ur
 		ending_ask(&s->ending, why, s->stop_signal, (int64_t)s->grace_ms, detail);
 }
 
+static uint64_t unlinked_bytes(void *data)
+{
+	const struct supervisor *s = data;
+	return s->has_sandbox ? disk_open_bytes(s->sandbox.cgroup) : 0;
+}
+
 static int watch_disk(struct supervisor *s, struct error *err)
 {
 	const struct store_limits *limits = &s->request.limits;
@@ -154,6 +161,7 @@ static int watch_disk(struct supervisor *s, struct error *err)
 		.keep_free = limits->keep_free_bytes,
 		.keep_free_inodes_percent = limits->keep_free_inodes_percent,
 		.over = on_disk,
+		.beside = unlinked_bytes,
 		.data = s,
 	};
 	s->disk = disk_watch_new(s->loop, &options, err);

@@ -289,6 +289,7 @@ WRITERS = {
     "upper": "dd if=/dev/zero of=/big bs=1M count=300",
     "outputs": "dd if=/dev/zero of=/stoker/run/outputs/big bs=1M count=300",
     "log": "dd if=/dev/zero bs=1M count=300 | tr '\\\\0' x",
+    "unlinked": "exec 3>/gone; rm /gone; dd if=/dev/zero bs=1M count=300 >&3",
     "many": "i=0; while true; do i=$((i+1)); seq 1 20000 > /file$i; done",
 }
 
