@@ -49,16 +49,6 @@ static int decode_percent(
 	return 0;
 }
 
-static int decode_folder(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	if (json_decode_string(d, value, target, err) < 0)
-		return -1;
-	if (**(const char **)target != '/')
-		return json_decode_fail(d, value, err, ERROR_INVALID, "must be an absolute path");
-	return 0;
-}
-
 static int decode_layers(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
@@ -138,8 +128,8 @@ static int decode_logs(
 
 // The groups below decode into the whole configuration, so their offset is 0.
 static const struct json_field config_fields[] = {
-	{"state_dir", decode_folder, offsetof(struct config, state_dir), 0},
-	{"run_dir", decode_folder, offsetof(struct config, run_dir), 0},
+	{"state_dir", policy_decode_folder, offsetof(struct config, state_dir), 0},
+	{"run_dir", policy_decode_folder, offsetof(struct config, run_dir), 0},
 	{"default_image", json_decode_string, offsetof(struct config, default_image),
 		JSON_NULLABLE},
 	{"layers", decode_layers, 0, JSON_NULLABLE},

@@ -188,7 +188,7 @@ int policy_decode_sandbox(
 	return 0;
 }
 
-static int decode_folder(
+int policy_decode_folder(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	if (json_decode_string(d, value, target, err) < 0)
@@ -204,7 +204,7 @@ static int decode_folders(
 	struct json_strings *folders = target;
 	void *items;
 	size_t count;
-	if (json_decode_array(d, value, decode_folder, sizeof(const char *), CDI_FOLDERS_MAX,
+	if (json_decode_array(d, value, policy_decode_folder, sizeof(const char *), CDI_FOLDERS_MAX,
 		    &items, &count, err) < 0)
 		return -1;
 	*folders = (struct json_strings){.items = items, .count = count};

@@ -35,6 +35,7 @@ extern const struct job_policy job_policy_default;
 json_decode_fn policy_decode_sandbox, policy_decode_job_defaults, policy_decode_devices;
 // Decoders of single values, for job.yaml too.
 json_decode_fn policy_decode_size;    // uint64_t: bytes
+json_decode_fn policy_decode_folder;  // const char *: an absolute path
 json_decode_fn policy_decode_network; // enum job_network
 json_decode_fn policy_decode_cpus;    // double
 json_decode_fn policy_decode_pids;    // uint64_t
