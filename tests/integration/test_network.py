@@ -351,9 +351,10 @@ def test_the_program_is_confined(outer, program):
         DRIVER, "--report", outer.folder / "report", *using(program), "sh", "-c", script
     ) as driver:
         wait_for(lambda: (outer.folder / "in").exists())
-        time.sleep(0.2)
         pid = outer.report[1]
         folder = pathlib.Path(f"/proc/{pid}")
+        # The interface is up before the program has given up all that it can.
+        wait_for(lambda: "Seccomp:\t2" in (folder / "status").read_text())
         status = dict(
             line.split(":\t", 1)
             for line in (folder / "status").read_text().splitlines()
