@@ -34,11 +34,6 @@ int job_network_parse(const char *name)
 	return -1;
 }
 
-const char *job_network_name(enum job_network network)
-{
-	return networks[network];
-}
-
 bool job_cpus_parse(const char *text, double *cpus)
 {
 	char *end;

@@ -12,7 +12,6 @@
 enum job_network { JOB_NETWORK_DEFAULT, JOB_NETWORK_PRIVATE, JOB_NETWORK_NONE, JOB_NETWORK_HOST };
 // "private", "none", "host"; -1 on anything else.
 int job_network_parse(const char *name);
-const char *job_network_name(enum job_network network); // "" for the default
 
 struct job_policy {
 	const char *runtime;	 // another OCI runtime: a name in PATH or a path; NULL: our own

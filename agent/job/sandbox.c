@@ -366,12 +366,6 @@ void sandbox_network_ended(struct sandbox *s)
 	buffer_printf(&s->warnings, "the job's network is gone: %s\n", err.text);
 }
 
-bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats)
-{
-	struct error ignored;
-	return s->cgroup && cgroup_stats(s->cgroup, stats, &ignored) == 0;
-}
-
 int sandbox_close(struct sandbox *s, struct buffer *notes, struct error *err)
 {
 	int rc = 0;

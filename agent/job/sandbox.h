@@ -52,8 +52,6 @@ int sandbox_network_fd(const struct sandbox *s);
 // Start another one. Where that fails the job goes on without, and the warnings say so; it has no
 // descriptor then.
 void sandbox_network_ended(struct sandbox *s);
-// What it has used so far. False: that is not known here.
-bool sandbox_stats(const struct sandbox *s, struct cgroup_stats *stats);
 // When it has ended (or never ran): proof that nothing is left of it, and give everything back.
 // What goes wrong with a device is no failure: it is set aside, and `notes` (may be NULL) says why.
 int sandbox_close(struct sandbox *s, struct buffer *notes, struct error *err);

@@ -89,36 +89,28 @@ static bool names_any(const struct container_launch *l)
 	return false;
 }
 
-// Take a message that must be of that kind; others are the failure, or warnings.
-static int expect(const struct container_options *o, int fd, enum sync_kind kind,
-	struct sync_message *m, struct error *err)
+// Take a message that must be of that kind; another is the failure.
+static int expect(int fd, enum sync_kind kind, struct sync_message *m, struct error *err)
 {
-	for (;;) {
-		int got = sync_receive(fd, m, err);
-		if (got < 0)
-			return -1;
-		if (got == 0)
-			return error_set(
-				err, ERROR_SYSTEM, "the container ended while it was started");
-		if (m->kind == kind)
-			return 0;
-		if (m->kind == SYNC_WARNING && o->warnings)
-			buffer_printf(o->warnings, "%s\n", m->error.text);
-		else if (m->kind == SYNC_ERROR) {
-			*err = m->error;
-			return -1;
-		} else if (m->kind != SYNC_WARNING)
-			return error_set(err, ERROR_SYSTEM, "the container is out of step");
+	int got = sync_receive(fd, m, err);
+	if (got < 0)
+		return -1;
+	if (got == 0)
+		return error_set(err, ERROR_SYSTEM, "the container ended while it was started");
+	if (m->kind == SYNC_ERROR) {
+		*err = m->error;
+		return -1;
 	}
+	return m->kind == kind ? 0 : error_set(err, ERROR_SYSTEM, "the container is out of step");
 }
 
 // The process in between has told the container's number, in the PID namespace that both have.
-static int take_sibling(const struct container_launch *l, struct process *between_process,
-	int sync_fd, struct process *p, struct error *err)
+static int take_sibling(
+	struct process *between_process, int sync_fd, struct process *p, struct error *err)
 {
 	struct sync_message m;
 	int status;
-	if (expect(l->o, sync_fd, SYNC_PID, &m, err) < 0)
+	if (expect(sync_fd, SYNC_PID, &m, err) < 0)
 		return -1;
 	p->pid = m.pid;
 	p->pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
@@ -179,12 +171,9 @@ static int run_hooks(const struct container_launch *l, int sync_fd, pid_t pid, s
 {
 	const struct container_options *o = l->o;
 	struct sync_message m;
-	const struct runtime_hooks *hooks = o->spec->hooks;
-	if (!o->hook ||
-		!(hooks[RUNTIME_HOOK_PRESTART].count || hooks[RUNTIME_HOOK_CREATE_RUNTIME].count ||
-			hooks[RUNTIME_HOOK_CREATE_CONTAINER].count))
+	if (!container_has_hooks(o))
 		return 0;
-	if (expect(o, sync_fd, SYNC_MOUNTED, &m, err) < 0 ||
+	if (expect(sync_fd, SYNC_MOUNTED, &m, err) < 0 ||
 		o->hook(o->data, RUNTIME_HOOK_PRESTART, pid, -1, err) < 0 ||
 		o->hook(o->data, RUNTIME_HOOK_CREATE_RUNTIME, pid, -1, err) < 0)
 		return -1;
@@ -205,7 +194,7 @@ static int bring_up(
 		return -1;
 	if (run_hooks(l, sync_fd, p->pid, err) < 0)
 		return -1;
-	return expect(o, sync_fd, SYNC_READY, &m, err);
+	return expect(sync_fd, SYNC_READY, &m, err);
 }
 
 static int clone_child(
@@ -234,7 +223,7 @@ static int clone_child(
 		return 0;
 	cleanup_process struct process middle = *p;
 	*p = (struct process){.pidfd = -1};
-	return take_sibling(l, &middle, parent_end, p, err);
+	return take_sibling(&middle, parent_end, p, err);
 }
 
 static int launch(struct container_launch *l, struct container *c, struct error *err)

@@ -129,17 +129,10 @@ static int set_names(const struct runtime_spec *spec, struct error *err)
 	return 0;
 }
 
-static bool has_hooks(const struct runtime_spec *spec)
-{
-	return spec->hooks[RUNTIME_HOOK_PRESTART].count ||
-	       spec->hooks[RUNTIME_HOOK_CREATE_RUNTIME].count ||
-	       spec->hooks[RUNTIME_HOOK_CREATE_CONTAINER].count;
-}
-
 static int run_hooks(const struct container_launch *l, pid_t pid, int root_fd, struct error *err)
 {
 	const struct container_options *o = l->o;
-	if (!o->hook || !has_hooks(o->spec))
+	if (!container_has_hooks(o))
 		return 0;
 	if (sync_send(l->sync_fd, SYNC_MOUNTED, 0, NULL, err) < 0)
 		return -1;

@@ -19,14 +19,15 @@ struct container_launch {
 	int joined[RUNTIME_NAMESPACES]; // namespaces to enter; -1: none
 	int ids_fd;			// the container's, for idmapped mounts; -1: not made yet
 	uint64_t new_namespaces;	// CLONE_NEW…
-	bool idle_devices;		// STEP_DEVICES is for the child
 };
+
+// Hooks for which both stop between mounting and leaving the node: parent and child must agree.
+bool container_has_hooks(const struct container_options *o);
 
 // ---- parent and child talk in these over a SOCK_SEQPACKET pair
 
 enum sync_kind {
 	SYNC_ERROR,   // to the parent: the end
-	SYNC_WARNING, // to the parent: error.text
 	SYNC_GO,      // to the child: go on; pid: its own, where the parent is
 	SYNC_MOUNTED, // to the parent: all is mounted, the root not changed; wants SYNC_GO
 	SYNC_READY,   // to the parent: nothing is left but the program

@@ -27,3 +27,11 @@ int sync_receive(int fd, struct sync_message *m, struct error *err)
 	m->error.text[sizeof(m->error.text) - 1] = '\0';
 	return 1;
 }
+
+bool container_has_hooks(const struct container_options *o)
+{
+	const struct runtime_hooks *hooks = o->spec->hooks;
+	return o->hook &&
+	       (hooks[RUNTIME_HOOK_PRESTART].count || hooks[RUNTIME_HOOK_CREATE_RUNTIME].count ||
+		       hooks[RUNTIME_HOOK_CREATE_CONTAINER].count);
+}
