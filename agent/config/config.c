@@ -141,6 +141,10 @@ static const struct json_field config_fields[] = {
 	{"runs", decode_runs, 0, JSON_NULLABLE},
 	{"devices", policy_decode_devices, offsetof(struct config, policy), JSON_NULLABLE},
 	{"logs", decode_logs, 0, JSON_NULLABLE},
+	{"environments", environment_policy_decode, offsetof(struct config, environments),
+		JSON_NULLABLE},
+	{"data", data_policy_decode, offsetof(struct config, data), JSON_NULLABLE},
+	{"outputs", outputs_policy_decode, offsetof(struct config, outputs), JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };
@@ -157,6 +161,9 @@ static void set_defaults(struct config *c)
 		.registries = registry_config_default,
 		.stop_grace_ms = 30 * 1000,
 		.policy = job_policy_default,
+		.environments = environment_policy_default,
+		.data = data_policy_default,
+		.outputs = outputs_policy_default,
 	};
 }
 

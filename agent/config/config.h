@@ -36,6 +36,9 @@
 //     memory: 16g                   # what the node has without a reserve, if not given
 //     pids: 4096
 //     disk: 100g                    # of all that a job writes; no limit if not given
+//   environments: …                 # agent/config/policies.h, agent.yaml(5)
+//   data: …
+//   outputs: …
 //   runs:
 //     keep: 1000                    # finished runs; all if not given
 //     keep_for: 30d                 # for ever if not given
@@ -45,6 +48,7 @@
 // others.
 #pragma once
 
+#include "agent/config/policies.h"
 #include "agent/config/policy.h"
 #include "base/arena.h"
 #include "base/error.h"
@@ -75,6 +79,9 @@ struct config {
 		uint64_t keep_for_ms; // 0: for ever
 	} runs;
 	struct job_policy policy;
+	struct environment_policy environments;
+	struct data_policy data;
+	struct outputs_policy outputs;
 };
 
 // Read and check. A file named by option or environment must exist; the default one may be missing.

@@ -64,8 +64,8 @@ static void add_mounts(struct sandbox *s, const struct job *job)
 	add_bind(s, arena_printf(&s->arena, "%s/outputs", path), job_outputs, false);
 	add_bind(s, arena_printf(&s->arena, "%s/logs", path), job_logs, false);
 	for (size_t i = 0; i < spec->input_count; i++)
-		add_bind(
-			s, spec->inputs[i].path, spec->inputs[i].target, spec->inputs[i].read_only);
+		add_bind(s, spec->inputs[i].path, spec->inputs[i].target,
+			spec->inputs[i].mode != DATA_RW_MOUNT);
 	for (size_t i = 0; i < spec->bind_count; i++)
 		add_bind(s, spec->binds[i].source, spec->binds[i].target, spec->binds[i].read_only);
 	if (spec->secret_count)

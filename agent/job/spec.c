@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-enum { INPUT_NAME_MAX = 64, NODES_MAX = 20000, DEPTH_MAX = 8 };
+enum { NODES_MAX = 20000, DEPTH_MAX = 8 };
 
 static const char letters_digits[] =
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
@@ -203,58 +203,7 @@ static int decode_script(
 int job_decode_name(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
-	if (json_decode_string(d, value, target, err) < 0)
-		return -1;
-	const char *s = value->string;
-	bool ok = *s && !isdigit((unsigned char)*s) && strlen(s) <= INPUT_NAME_MAX;
-	for (; ok && *s; s++)
-		ok = isalnum((unsigned char)*s) || *s == '_';
-	if (!ok)
-		return json_decode_fail(d, value, err, ERROR_INVALID,
-			"must be letters, digits and '_', no digit first, %d at most",
-			INPUT_NAME_MAX);
-	return 0;
-}
-
-static int decode_input_kind(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	(void)target;
-	if (value->type == JSON_STRING && streq(value->string, "bind"))
-		return 0;
-	return json_decode_fail(d, value, err, ERROR_INVALID,
-		"must be bind; other kinds are not supported by this version");
-}
-
-static int decode_input_target(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	if (json_decode_string(d, value, target, err) < 0)
-		return -1;
-	if (*value->string != '/')
-		return json_decode_fail(
-			d, value, err, ERROR_INVALID, "must be an absolute path in the container");
-	return 0;
-}
-
-static int decode_input(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	static const struct json_field fields[] = {
-		{"name", job_decode_name, offsetof(struct job_input, name), JSON_REQUIRED},
-		{"kind", decode_input_kind, 0, JSON_REQUIRED},
-		{"path", job_decode_nonempty, offsetof(struct job_input, path), JSON_REQUIRED},
-		{"target", decode_input_target, offsetof(struct job_input, target), JSON_NULLABLE},
-		{"read_only", json_decode_bool, offsetof(struct job_input, read_only), 0},
-		{0},
-	};
-	struct job_input *input = target;
-	input->read_only = true;
-	if (json_decode_object(d, value, fields, true, input, err) < 0)
-		return -1;
-	if (!input->target)
-		input->target = arena_printf(d->arena, "/stoker/inputs/%s", input->name);
-	return 0;
+	return data_name_decode(d, value, target, err);
 }
 
 static int decode_inputs(
@@ -262,8 +211,8 @@ static int decode_inputs(
 {
 	struct job_spec *s = target;
 	void *items;
-	if (json_decode_array(d, value, decode_input, sizeof(struct job_input), JOB_INPUTS_MAX,
-		    &items, &s->input_count, err) < 0)
+	if (json_decode_array(d, value, data_source_decode, sizeof(struct data_source),
+		    JOB_INPUTS_MAX, &items, &s->input_count, err) < 0)
 		return -1;
 	s->inputs = items;
 	for (size_t i = 0; i < s->input_count; i++)
@@ -356,7 +305,8 @@ int job_spec_load(struct job_spec *s, const char *path, struct error *err)
 		return -1;
 	s->source_directory = resolve(s, absolute, s->source_directory);
 	for (size_t i = 0; i < s->input_count; i++)
-		s->inputs[i].path = resolve(s, absolute, s->inputs[i].path);
+		if (s->inputs[i].path)
+			s->inputs[i].path = resolve(s, absolute, s->inputs[i].path);
 	for (size_t i = 0; i < s->secret_count; i++)
 		if (s->secrets[i].file)
 			s->secrets[i].file = resolve(s, absolute, s->secrets[i].file);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/config/policy.h"
+#include "agent/data/source.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/json_decode.h"
@@ -25,13 +26,50 @@ enum {
 	JOB_SECRET_MIN = 4,		   // bytes; shorter ones could not be kept out of the log
 	JOB_SECRETS_BYTES_MAX = 32 * 1024, // of all together
 	JOB_SECONDS_MAX = 1000000000,
+	JOB_RETRIES_MAX = 100,
+	JOB_PACKAGES_MAX = 2000,		// in each of the lists
+	JOB_PACKAGES_BYTES_MAX = 1024 * 1024,	// of a file with packages
+	JOB_SNAPSHOT_BYTES = 300 * 1024 * 1024, // of source_directory, if the node does not say
+	JOB_SNAPSHOT_FILES = 2000,
 };
 
-struct job_input {
-	const char *name;   // [A-Za-z_][A-Za-z0-9_]*, unique, 64 characters at most
-	const char *path;   // on the node; absolute once loaded
-	const char *target; // in the container; /stoker/inputs/NAME if not given
-	bool read_only;
+enum job_tool {
+	JOB_TOOL_AUTO,
+	JOB_TOOL_CONDA,
+	JOB_TOOL_MAMBA,
+	JOB_TOOL_MICROMAMBA,
+	JOB_TOOL_VENV,
+	JOB_TOOL_UV
+};
+enum job_reuse { JOB_REUSE, JOB_REUSE_REFRESH, JOB_REUSE_LOCKED };
+enum job_activation { JOB_ACTIVATION_SNAPSHOT, JOB_ACTIVATION_SHELL, JOB_ACTIVATION_NONE };
+
+// The packages a job asks for, and how (the keys conda_packages … and the group `environment`).
+// Nothing asked: `given` is false and the image's own Python is used.
+struct job_environment {
+	bool given;
+	bool user_managed;	      // excludes all packages
+	struct json_strings conda;    // specs as written; from conda_packages or the conda file
+	struct json_strings channels; // in order; from the conda file or environment.channels
+	struct json_strings pip; // lines of requirements, in order; from pip_packages, the conda
+				 // file's pip part or pip_requirements_file
+	const char *conda_file, *pip_file; // as given, relative to source_directory; NULL
+	const char *channel_priority;	   // "strict" (default), "flexible", "disabled"
+	const char *python;		   // "3.11"; NULL: what the solver or the image gives
+	const char *index_url;		   // NULL: the node's
+	struct json_strings extra_index_urls;
+	struct json_strings only_binary; // pip's --only-binary; ":all:"
+	bool pre;
+	bool inherit_image_packages;
+	const char *cuda;  // virtual package __cuda; NULL: absent
+	const char *as_of; // RFC 3339; NULL
+	enum job_tool tool;
+	enum job_reuse reuse;
+	uint64_t max_age;      // seconds after which a request is resolved anew; 0: never
+	const char *lock_file; // JOB_REUSE_LOCKED; absolute once loaded
+	struct buffer lock;    // its content
+	enum job_activation activation;
+	uint64_t max_seconds; // of the build; 0: the node's
 };
 
 struct job_bind {	    // of a command
@@ -68,12 +106,19 @@ struct job_spec {
 	struct json_strings arguments;
 	const char *image; // NULL: the configuration's default_image
 	struct json_pairs variables;
-	struct job_input *inputs;
+	struct data_source *inputs;
 	size_t input_count;
 	uint64_t shm_size; // 0: the default
 	struct job_resources resources;
 	enum job_network network;
 	uint64_t max_seconds; // 0: no limit
+	uint64_t max_retries; // after the first attempt
+	struct job_environment environment;
+	const char *output_destination; // instead of the node's; absolute; NULL: the node's
+	// Told by others than the script's author, for the record; shown by `stoker show`.
+	const char *display_name, *description;
+	struct json_pairs tags;
+	uint64_t node_count, process_count_per_node; // 1 if not given
 	struct job_secret *secrets;
 	size_t secret_count;
 	struct buffer document; // the text it was read from, empty for a command

@@ -63,7 +63,7 @@ static void set_run(struct variables *v, const struct run *run)
 	}
 }
 
-static void set_input(struct variables *v, const struct job_input *input)
+static void set_input(struct variables *v, const struct data_source *input)
 {
 	static const char *const prefixes[PER_INPUT] = {
 		"AZURE_ML_INPUT_", "AZUREML_DATAREFERENCE_", "STOKER_INPUT_"};

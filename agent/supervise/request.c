@@ -14,11 +14,11 @@ static void pack_inputs(struct pack *p, struct job_spec *s)
 {
 	s->inputs = pack_array(p, s->inputs, &s->input_count, sizeof(*s->inputs));
 	for (size_t i = 0; i < s->input_count; i++) {
-		struct job_input *input = &s->inputs[i];
+		struct data_source *input = &s->inputs[i];
 		pack_text(p, &input->name);
 		pack_text(p, &input->path);
 		pack_text(p, &input->target);
-		pack_bytes(p, &input->read_only, sizeof(input->read_only));
+		pack_bytes(p, &input->mode, sizeof(input->mode));
 	}
 }
 

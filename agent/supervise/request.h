@@ -13,6 +13,7 @@ struct supervise_settings {
 	uint64_t log_bytes;	// of its log; 0: no limit
 	uint64_t log_keep_free; // bytes of the disk that logs leave free
 	struct job_policy policy;
+	bool end_with_client; // no job without who started it: killed when the connection ends
 };
 
 struct supervise_request {

@@ -51,10 +51,10 @@ static void decodes_all_keys(void **state)
 	assert_string_equal(s.variables.items[3].value, "");
 	assert_int_equal(s.input_count, 2);
 	assert_string_equal(s.inputs[0].target, "/stoker/inputs/data");
-	assert_true(s.inputs[0].read_only);
+	assert_int_equal(s.inputs[0].mode, DATA_RO_MOUNT);
 	assert_string_equal(s.inputs[1].name, "_more2");
 	assert_string_equal(s.inputs[1].target, "/mnt/x");
-	assert_false(s.inputs[1].read_only);
+	assert_int_equal(s.inputs[1].mode, DATA_RW_MOUNT);
 	assert_int_equal(s.shm_size, 2ULL << 30);
 }
 

@@ -10,7 +10,8 @@
 
 static const char *words[] = {"--a", "b \xff c", "", NULL};
 static struct json_pair pairs[] = {{"A", "1"}, {"B", ""}};
-static struct job_input inputs[] = {{"data", "/srv", "/in", true}, {"more", "/x", "/y", false}};
+static struct data_source inputs[] = {{.name = "data", .path = "/srv", .target = "/in"},
+	{.name = "more", .path = "/x", .target = "/y", .mode = DATA_RW_MOUNT}};
 static const struct job_bind binds[] = {{"/a", "/b", true}};
 static struct job_secret secrets[] = {
 	{.name = "key", .variable = "KEY", .value = "s\0s!", .size = 4},
@@ -71,7 +72,7 @@ static void test_round(void **state)
 	assert_string_equal(r.spec.arguments.items[1], words[1]);
 	assert_null(r.spec.arguments.items[3]);
 	assert_string_equal(r.spec.variables.items[1].value, "");
-	assert_false(r.spec.inputs[1].read_only);
+	assert_int_equal(r.spec.inputs[1].mode, DATA_RW_MOUNT);
 	assert_string_equal(r.spec.inputs[1].target, "/y");
 	assert_true(r.spec.resources.cpus == 2.5);
 	assert_int_equal(r.spec.resources.disk, 9);

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a node knows of environments, <state>/environments/:
+//
+//   <E>.json            an environment: E, its lock, its base, the derived image's reference and
+//                       layer digest, size, times, from which requests, who built it
+//   requests/<R>.json   what a request became: E and when it was resolved; or how it failed, until
+//                       when that is believed
+//   locks/<R>           single flight (flock)
+//   tools/<image>.json  what an image offers (tools.h)
+//   build/<random>/     under way; locked by its maker, swept when he is gone
+//
+// The layers and documents are the store's; a record whose image was evicted is no environment any
+// more (environment_records_find() says 0 and the caller builds from the record's lock).
+#pragma once
+
+#include "agent/environment/environment.h"
+#include "agent/environment/lock.h"
+
+struct environment_record {
+	const char *key;
+	const char *reference;		   // of the derived image in the store
+	const char *base;		   // reference of the base, for people
+	const char *base_manifest, *layer; // digests
+	uint64_t bytes;			   // of the layer
+	int64_t created_ms, used_ms;
+	const char *origin;		// "built", or the reference it was pulled from
+	const char *lock;		// its text
+	struct json_strings activation; // "K=V", what was put into the image's Env
+};
+
+int environment_record_write(
+	struct store *s, const struct environment_record *r, struct error *err);
+int environment_record_read(struct store *s, struct arena *a, const char *key,
+	struct environment_record *r, struct error *err); // ERROR_NOT_FOUND
+int environment_record_list(struct store *s, struct arena *a, struct environment_record **records,
+	size_t *count, struct error *err); // newest first
+// Its derived image goes as well; ERROR_UNAVAILABLE while a job uses it.
+int environment_record_remove(struct store *s, const char *key, struct error *err);
+// An abbreviated key (at least 4 digits) in full. ERROR_NOT_FOUND, ERROR_INVALID: several.
+int environment_record_resolve(
+	struct store *s, const char *text, char key[ENVIRONMENT_KEY_SIZE], struct error *err);
+
+struct environment_answer {		// of a request
+	char key[ENVIRONMENT_KEY_SIZE]; // ""
+	int64_t resolved_ms;
+	enum environment_failure failure; // ENVIRONMENT_OK, or how it failed
+	int64_t until_ms;		  // as long as that is believed
+	const char *text, *evidence;	  // of the failure; arena
+};
+int environment_answer_write(struct store *s, const char *request_key,
+	const struct environment_answer *x, struct error *err);
+// 1, 0 (never asked, or forgotten), -1. A damaged record is as good as none.
+int environment_answer_read(struct store *s, struct arena *a, const char *request_key,
+	struct environment_answer *x, struct error *err);
+
+// The right to build a request: 0 with the lock, 1 another process has it, -1.
+int environment_lock_take(struct store *s, const char *request_key, int *fd, struct error *err);
+
+// A folder to build in, locked by the descriptor; its path.
+int environment_build_folder(struct store *s, int *fd, char **path, struct error *err);
+void environment_build_sweep(struct store *s); // of builders that are gone
