@@ -20,7 +20,8 @@ struct job {
 	const struct store_layers *layers; // of run->image; leased
 	int stdin_fd;			   // the script's; -1: /dev/null
 	// For what serves the job from outside of its network: once that exists, a TCP socket that
-	// listens on 127.0.0.1:listen_port inside is sent through this (message.h). -1: nothing does.
+	// listens on 127.0.0.1:listen_port inside is sent through this (message.h). -1: nothing
+	// does.
 	int listen_fd;
 	uint16_t listen_port;
 };
