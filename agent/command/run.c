@@ -136,6 +136,7 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 		.image = &config,
 		.layers = &layers,
 		.stdin_fd = foreground_input ? STDIN_FILENO : -1,
+		.listen_fd = -1,
 	};
 	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
 		return end_early(run, phase, canceled, q->image != NULL, err);

@@ -6,6 +6,7 @@
 #include "agent/job/sandbox_hooks.h"
 #include "agent/job/variables.h"
 #include "base/file.h"
+#include "base/message.h"
 #include "base/text.h"
 
 #include <limits.h>
@@ -167,6 +168,8 @@ static int choose_network(struct sandbox *s, struct error *err)
 		return error_set(err, ERROR_DENIED,
 			"network: host is not allowed on this node (agent.yaml: "
 			"sandbox.allow_host_network)");
+	if (network == JOB_NETWORK_HOST && s->job.listen_fd >= 0)
+		return error_set(err, ERROR_INVALID, "network: host has no loopback of its own");
 	s->private_network = network == JOB_NETWORK_PRIVATE;
 	s->spec.namespaces[RUNTIME_NAMESPACE_NETWORK].wanted = network != JOB_NETWORK_HOST;
 	if (!s->private_network)
@@ -230,7 +233,7 @@ static int open_namespace(pid_t pid, const char *name, struct error *err)
 static int prepare(void *data, pid_t pid, struct error *err)
 {
 	struct sandbox *s = data;
-	if (!s->private_network)
+	if (!s->private_network && s->job.listen_fd < 0)
 		return 0;
 	s->netns_fd = open_namespace(pid, "net", err);
 	if (s->netns_fd < 0)
@@ -240,7 +243,18 @@ static int prepare(void *data, pid_t pid, struct error *err)
 		if (s->network_userns_fd < 0)
 			return -1;
 	}
+	if (!s->private_network)
+		return 0;
 	return network_start(&s->network_plan, s->netns_fd, s->network_userns_fd, &s->network, err);
+}
+
+static int listen_inside(struct sandbox *s, struct error *err)
+{
+	if (s->job.listen_fd < 0)
+		return 0;
+	cleanup_fd int fd =
+		network_listen(s->netns_fd, s->network_userns_fd, s->job.listen_port, err);
+	return fd < 0 ? -1 : message_send(s->job.listen_fd, "listen", 6, &fd, 1, err);
 }
 
 // ---- all of it
@@ -338,7 +352,8 @@ int sandbox_start(
 	// Placed, so our hold on it can go; the container's end then is its end.
 	close_fdp(&s->root_fd);
 	s->root_fd = -1;
-	if (s->private_network && network_wait(&s->network, err) < 0) {
+	if ((s->private_network && network_wait(&s->network, err) < 0) ||
+		listen_inside(s, err) < 0) {
 		container_release(c);
 		return -1;
 	}

@@ -54,8 +54,19 @@ int supervise_start(const struct job *job, const struct supervise_settings *sett
 	cleanup_fd int request = make_request(job, settings, err);
 	if (request < 0 || start_process(job->run->id, link, err) < 0)
 		return error_context(err, "start the supervisor");
-	const int fds[] = {request, job->run->lock_fd, job->stdin_fd};
-	if (message_send(link->fd, "job", 3, fds, job->stdin_fd < 0 ? 2 : 3, err) < 0) {
+	// The text says which of the last two come: "i", "l".
+	int fds[4] = {request, job->run->lock_fd};
+	char text[3] = "";
+	size_t n = 0;
+	if (job->stdin_fd >= 0) {
+		fds[2 + n] = job->stdin_fd;
+		text[n++] = SUPERVISE_HAS_INPUT;
+	}
+	if (job->listen_fd >= 0) {
+		fds[2 + n] = job->listen_fd;
+		text[n++] = SUPERVISE_HAS_LISTENER;
+	}
+	if (message_send(link->fd, text, sizeof(text), fds, 2 + n, err) < 0) {
 		supervise_link_release(link);
 		return error_context(err, "start the supervisor");
 	}

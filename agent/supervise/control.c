@@ -156,7 +156,7 @@ static void on_request(void *data, uint32_t events)
 		drop(peer);
 }
 
-int control_adopt(struct control *c, int fd, struct error *err)
+struct control_peer *control_adopt(struct control *c, int fd, struct error *err)
 {
 	struct control_peer *peer = xcalloc(1, sizeof(*peer));
 	*peer = (struct control_peer){
@@ -167,9 +167,9 @@ int control_adopt(struct control *c, int fd, struct error *err)
 	c->peer_count++;
 	peer->source = loop_add_fd(c->loop, fd, EPOLLIN, on_request, peer, err);
 	if (peer->source)
-		return 0;
+		return peer;
 	drop(peer);
-	return -1;
+	return NULL;
 }
 
 // The folder is closed to others already; this holds whatever its mode became.
@@ -189,8 +189,9 @@ static void on_connection(void *data, uint32_t events)
 	cleanup_fd int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0 || !is_allowed(fd) || c->peer_count >= PEERS_MAX)
 		return;
-	if (control_adopt(c, steal_fd(&fd), &ignored) == 0)
-		c->peers->subscribed = false;
+	struct control_peer *peer = control_adopt(c, steal_fd(&fd), &ignored);
+	if (peer)
+		peer->subscribed = false;
 }
 
 // By way of /proc: the folder's own path may be longer than a socket's address can be.

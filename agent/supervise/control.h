@@ -25,8 +25,8 @@ struct control *control_new(
 void control_free(struct control *c);
 
 // A connection that exists already; it is watched for requests and gets events. Takes the
-// descriptor.
-int control_adopt(struct control *c, int fd, struct error *err);
+// descriptor; NULL on failure.
+struct control_peer *control_adopt(struct control *c, int fd, struct error *err);
 void control_subscribe(struct control_peer *peer);
 
 // Called once when the connection ends, unless it is replaced before; `fn` NULL: nothing any more.

@@ -28,3 +28,7 @@
 #pragma once
 
 enum { PROTOCOL_BYTES_MAX = 60 * 1024, SUPERVISE_LINK_FD = 3 };
+
+// The first message to a supervisor comes with the request and the run's lock; its text names the
+// descriptors behind these.
+enum { SUPERVISE_HAS_INPUT = 'i', SUPERVISE_HAS_LISTENER = 'l' };

@@ -141,6 +141,7 @@ static void pack_settings(struct pack *p, struct supervise_settings *s)
 	pack_bytes(p, &policy->cpus, sizeof(policy->cpus));
 	pack_number(p, &policy->memory);
 	pack_number(p, &policy->pids);
+	pack_bytes(p, &s->end_with_client, sizeof(s->end_with_client));
 }
 
 static void pack_request(struct pack *p, struct supervise_request *r)
@@ -154,6 +155,7 @@ static void pack_request(struct pack *p, struct supervise_request *r)
 	pack_run(p, &r->run);
 	pack_image(p, &r->image);
 	pack_layers(p, r);
+	pack_bytes(p, &r->listen_port, sizeof(r->listen_port));
 }
 
 void supervise_request_pack(
@@ -171,6 +173,7 @@ void supervise_request_pack(
 		.image = *job->image,
 		.layers = job->layers->items,
 		.layer_count = job->layers->count,
+		.listen_port = job->listen_port,
 	};
 	pack_request(&p, &r);
 }

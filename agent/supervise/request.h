@@ -25,6 +25,7 @@ struct supervise_request {
 	struct job_spec spec; // without its document; its arena is empty
 	struct run run;	      // plain members only
 	struct oci_config image;
+	uint16_t listen_port;
 	struct store_layer *layers; // diff ids and forms, lowest first; no leases
 	size_t layer_count;
 };

@@ -25,15 +25,16 @@ enum { REQUEST_BYTES_MAX = 64 * 1024 * 1024 };
 
 static int read_request(struct supervisor *s, struct error *err)
 {
-	char text[16];
-	int fds[3];
+	char text[16] = "";
+	int fds[4];
 	ssize_t n = message_receive(
 		SUPERVISE_LINK_FD, text, sizeof(text), fds, array_size(fds), false, err);
 	cleanup_fd int request = n > 0 ? fds[0] : -1;
 	if (n <= 0 || fds[1] < 0)
 		return error_set(err, ERROR_UNAVAILABLE, "no job came");
 	s->lock_fd = fds[1];
-	s->stdin_fd = fds[2];
+	for (int i = 0; i < 2 && text[i]; i++)
+		*(text[i] == SUPERVISE_HAS_INPUT ? &s->stdin_fd : &s->listen_fd) = fds[2 + i];
 	s->link_fd = SUPERVISE_LINK_FD;
 	cleanup_buffer struct buffer b = {0};
 	if (file_read_fd(request, "the job", REQUEST_BYTES_MAX, &b, err) < 0)
@@ -168,6 +169,21 @@ static int watch_disk(struct supervisor *s, struct error *err)
 	return s->disk || err->kind == ERROR_NONE ? 0 : -1;
 }
 
+static void on_client_gone(void *data)
+{
+	struct supervisor *s = data;
+	if (s->ending.container) // else there is nothing (any more) to end
+		supervisor_cancel(s, STOP_KILL, SIGKILL, 0);
+}
+
+static int adopt_client(struct supervisor *s, struct error *err)
+{
+	struct control_peer *client = control_adopt(s->control, steal_fd(&s->link_fd), err);
+	if (client && s->request.settings.end_with_client)
+		control_on_close(client, on_client_gone, s);
+	return client ? 0 : -1;
+}
+
 static int prepare(struct supervisor *s, struct error *err)
 {
 	const char *name = s->request.image.stop_signal;
@@ -181,7 +197,7 @@ static int prepare(struct supervisor *s, struct error *err)
 	if (s->folder_fd < 0)
 		return -1;
 	s->control = control_new(s->loop, s->folder_fd, supervisor_answer, s, err);
-	if (!s->control || control_adopt(s->control, steal_fd(&s->link_fd), err) < 0)
+	if (!s->control || adopt_client(s, err) < 0)
 		return -1;
 	return lease_layers(s, err);
 }
@@ -212,6 +228,8 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 		.image = &s->request.image,
 		.layers = &s->layers,
 		.stdin_fd = s->stdin_fd,
+		.listen_fd = s->listen_fd,
+		.listen_port = s->request.listen_port,
 	};
 	if (s->request.spec.secret_count &&
 		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
@@ -245,7 +263,8 @@ static int start(struct supervisor *s, struct error *err)
 		return -1;
 	s->phase = CAUSE_RUNNING;
 	close_fdp(&s->stdin_fd);
-	s->stdin_fd = -1;
+	close_fdp(&s->listen_fd);
+	s->stdin_fd = s->listen_fd = -1;
 	store_layers_release(&s->layers); // the mounts hold leases of their own
 	s->ending.container = &s->container;
 	s->run->supervisor.container = s->container.init.pid;
@@ -436,6 +455,7 @@ static void release(struct supervisor *s)
 	store_free(s->store);
 	close_fdp(&s->folder_fd);
 	close_fdp(&s->stdin_fd);
+	close_fdp(&s->listen_fd);
 	supervise_request_release(&s->request);
 	buffer_release(&s->warnings);
 }
@@ -443,6 +463,7 @@ static void release(struct supervisor *s)
 int supervisor_main(void)
 {
 	struct supervisor s = {.link_fd = -1,
+		.listen_fd = -1,
 		.stdin_fd = -1,
 		.lock_fd = -1,
 		.folder_fd = -1,

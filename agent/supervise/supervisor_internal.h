@@ -22,7 +22,7 @@ struct supervisor {
 	struct store *store;
 	struct run *run; // of the request
 	struct store_layers layers;
-	int link_fd, stdin_fd, lock_fd, folder_fd;
+	int link_fd, stdin_fd, listen_fd, lock_fd, folder_fd;
 	struct loop *loop;
 	struct control *control;
 	struct ending ending;

@@ -13,6 +13,7 @@
 
 #include <net/if.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 // Bring the loopback interface of this network namespace up. Only system calls.
 int network_loopback_up(struct error *err);
@@ -69,5 +70,9 @@ int network_wait(struct network *n, struct error *err);
 // in its place, as network_wait() does; if it was that, or is not there: the error.
 int network_restart(struct network *n, struct error *err);
 void network_release(struct network *n); // fine on a zeroed one
+
+// A TCP socket that listens on 127.0.0.1:port in a container's network namespace (descriptors as
+// above), for a server outside of it. The caller's, or -1.
+int network_listen(int netns_fd, int userns_fd, uint16_t port, struct error *err);
 
 #define cleanup_network __attribute__((cleanup(network_release)))

@@ -52,7 +52,7 @@ static void pack_one(struct buffer *b)
 	struct store_layer layer = {.format = LAYER_DIRECTORY};
 	struct store_layers layers = {&layer, 1};
 	fill(&spec, &run, &image);
-	const struct job job = {&spec, &run, &store, &image, &layers, -1};
+	const struct job job = {&spec, &run, &store, &image, &layers, -1, -1, 1041};
 	const struct supervise_settings settings = {.grace_ms = 77, .policy = job_policy_default};
 	supervise_request_pack(&job, &settings, b);
 }
