@@ -90,6 +90,7 @@ static void test_round(void **state)
 	assert_string_equal(r.image.stop_signal, "TERM");
 	assert_int_equal(r.layer_count, 1);
 	assert_int_equal(r.layers[0].fd, -1);
+	assert_int_equal(r.listen_port, 1041);
 	supervise_request_release(&r);
 }
 
