@@ -19,8 +19,9 @@ struct attached {
 	struct relay input; // from a terminal
 	int input_fd;	    // the pipe's end for the job; -1: none
 	struct attach_result *result;
-	int asked; // the signal that asked for the end
-	bool started;
+	int asked;	    // the signal that asked for the end
+	bool started;	    // the present attempt
+	bool taken;	    // the run is the supervisor's
 	struct error error; // of the end
 };
 
@@ -63,7 +64,7 @@ static void on_started(struct attached *a)
 {
 	struct run *run = a->options->job->run;
 	struct error err;
-	a->started = true;
+	a->started = a->taken = true;
 	close_fdp(&run->lock_fd); // the supervisor has it
 	run->lock_fd = -1;
 	if (a->options->detach)
@@ -72,6 +73,29 @@ static void on_started(struct attached *a)
 	else if (echo_start(&a->echo, a->loop, run->fd, "user_logs/std_log.txt",
 			 a->options->echo_fd, &err) < 0)
 		fprintf(stderr, "stoker: what the job prints is not shown: %s\n", err.text);
+}
+
+// The log of the attempt that is over is shown to its end, then that of the next one, which exists
+// once it has started.
+static void on_attempt(struct attached *a, const struct json *event)
+{
+	struct run *run = a->options->job->run;
+	const struct json *number = json_get(event, "attempt");
+	const char *reason = json_get_string(event, "message");
+	struct error err;
+	echo_finish(&a->echo);
+	echo_release(&a->echo);
+	a->started = false;
+	run->attempt = number && number->type == JSON_INTEGER ? (unsigned)number->integer : 1;
+	fprintf(stderr, "%s: attempt %u: %s\n", run->id, run->attempt, reason ? reason : "");
+	int fd = run_attempt_open(run->runs_fd, run->id, run->attempt, &err);
+	if (fd < 0)
+		return;
+	close_fdp(&run->fd);
+	run->fd = fd;
+	cleanup_free char *path = run->path;
+	run->path = xasprintf(
+		"%s/runs/%s/%u", a->options->job->store->state_dir, run->id, run->attempt);
 }
 
 static void copy_text(char *target, size_t size, const char *text)
@@ -113,6 +137,8 @@ static void on_message(void *data, uint32_t events)
 	const char *event = json_get_string(message, "event");
 	if (event && streq(event, "started"))
 		on_started(a);
+	else if (event && streq(event, "attempt"))
+		on_attempt(a, message);
 	else if (event && streq(event, "ended"))
 		on_ended(a, message);
 }
@@ -126,7 +152,7 @@ static int lost(struct attached *a, struct error *err)
 	int status;
 	char how[64];
 	process_wait(&a->link.process, &status, &ignored);
-	if (!a->started) {
+	if (!a->taken) {
 		struct cause cause = {
 			.class = CAUSE_INFRASTRUCTURE, .code = "supervisor_lost", .exit_code = -1};
 		snprintf(cause.message, sizeof(cause.message),

@@ -6,7 +6,9 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <stdio.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct options_usage usage = {
@@ -46,16 +48,17 @@ static int parse_tail(const char *text, struct log_reader_options *o, struct err
 	return 0;
 }
 
+enum { NEXT_ATTEMPT_MS = 50 };
+
 struct followed {
 	struct store *store;
-	const char *id;
-	int fd; // of the attempt's folder
+	const struct run_found *run;
 };
 
 // The file that is locked as long as somebody runs it; -1 if nobody does.
 static int open_lock(const struct followed *f)
 {
-	cleanup_free char *path = xasprintf("runs/.active/%s", f->id);
+	cleanup_free char *path = xasprintf("runs/.active/%s", f->run->id);
 	return openat(f->store->state_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 }
 
@@ -67,23 +70,59 @@ static bool ended(void *data)
 	cleanup_arena struct arena a = {0};
 	struct run_summary summary;
 	struct error ignored;
-	if (run_document_read(f->fd, &a, &summary, &ignored) == 0 && summary.state &&
+	if (run_document_read(f->run->fd, &a, &summary, &ignored) == 0 && summary.state &&
 		run_state_is_end(summary.state))
 		return true;
 	cleanup_fd int lock = open_lock(f);
 	return lock < 0 || file_lock(lock, LOCK_SH | LOCK_NB, "run", &ignored) == 0;
 }
 
+// An attempt that has ended may be followed by another: wait until there is one, or the run is
+// over.
+static bool next_attempt(struct store *s, struct run_found *run)
+{
+	for (;;) {
+		struct error ignored;
+		bool active = run_is_active(s, run->id);
+		if (run_found_attempt(s, run, run->attempt + 1, &ignored) == 0)
+			return true;
+		if (!active)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = NEXT_ATTEMPT_MS * 1000000L}, NULL);
+	}
+}
+
+static int show(struct store *s, struct run_found *run, struct log_reader_options *o, bool one,
+	struct error *err)
+{
+	struct followed f = {s, run};
+	o->data = &f;
+	for (;;) {
+		cleanup_fd int lock = open_lock(&f);
+		o->dirfd = run->fd;
+		o->ended_fd = lock;
+		if (log_read(o, err) < 0)
+			return error_context(err, "run %s", run->id);
+		if (!o->follow || one || !next_attempt(s, run))
+			return 0;
+		o->tail = -1;
+		fprintf(stderr, "%s: attempt %u\n", run->id, run->attempt);
+	}
+}
+
 int command_logs(struct command *c, int argc, char **argv, struct error *err)
 {
 	struct log_reader_options o = {.tail = -1, .output_fd = STDOUT_FILENO, .ended = ended};
-	const char *since = NULL, *tail = NULL;
+	const char *since = NULL, *tail = NULL, *attempt = NULL;
+	uint64_t number = 0;
 	const struct option options[] = {
 		{OPTION_FLAG, 'f', "follow", NULL, "go on until the run ends", &o.follow},
 		{OPTION_STRING, 0, "since", "TIME",
 			"only what was printed since then, or so long ago", &since},
 		{OPTION_STRING, 0, "tail", "N", "only the last N lines", &tail},
 		{OPTION_FLAG, 0, "timestamps", NULL, "the time before each line", &o.timestamps},
+		{OPTION_STRING, 0, "attempt", "N", "not the last one, of a job with retries",
+			&attempt},
 		{OPTION_END},
 	};
 	char **rest;
@@ -91,19 +130,17 @@ int command_logs(struct command *c, int argc, char **argv, struct error *err)
 	int rc = command_options(c, options, &usage, false, argc, argv, &rest, &count, err);
 	if (rc != OPTIONS_OK)
 		return rc == OPTIONS_HELP ? 0 : -1;
+	if (attempt && (!parse_u64(attempt, &number) || !number || number > UINT32_MAX)) {
+		c->usage_error = true;
+		return error_set(err, ERROR_INVALID, "--attempt %s: must be a number", attempt);
+	}
 	if ((since && parse_since(since, &o, err) < 0) || (tail && parse_tail(tail, &o, err) < 0)) {
 		c->usage_error = true;
 		return -1;
 	}
 	cleanup_run_found struct run_found run = {.fd = -1};
-	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0)
+	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0 ||
+		(number && run_found_attempt(c->store, &run, (unsigned)number, err) < 0))
 		return -1;
-	struct followed f = {c->store, run.id, run.fd};
-	cleanup_fd int lock = open_lock(&f);
-	o.dirfd = run.fd;
-	o.ended_fd = lock;
-	o.data = &f;
-	if (log_read(&o, err) < 0)
-		return error_context(err, "run %s", run.id);
-	return 0;
+	return show(c->store, &run, &o, number != 0, err);
 }

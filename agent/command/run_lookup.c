@@ -53,12 +53,29 @@ bool run_is_active(struct store *s, const char *id)
 	return fstatat(s->state_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+int run_found_attempt(struct store *s, struct run_found *found, unsigned attempt, struct error *err)
+{
+	cleanup_fd int runs_fd = directory_open(s->state_fd, "runs", err);
+	if (runs_fd < 0)
+		return -1;
+	unsigned last = run_attempt_last(runs_fd, found->id);
+	if (attempt > last)
+		return error_set(err, ERROR_NOT_FOUND, "run %s has %u attempt%s", found->id, last,
+			last == 1 ? "" : "s");
+	int fd = run_attempt_open(runs_fd, found->id, attempt ? attempt : last, err);
+	if (fd < 0)
+		return -1;
+	close_fdp(&found->fd);
+	found->fd = fd;
+	found->attempt = attempt ? attempt : last;
+	return 0;
+}
+
 static int open_found(struct store *s, const char *id, struct run_found *found, struct error *err)
 {
-	cleanup_free char *name = xasprintf("runs/%s/1", id);
-	*found = (struct run_found){.fd = directory_open(s->state_fd, name, err)};
+	*found = (struct run_found){.fd = -1};
 	snprintf(found->id, sizeof(found->id), "%s", id);
-	return found->fd < 0 ? -1 : 0;
+	return run_found_attempt(s, found, 0, err);
 }
 
 // `ids`: sorted, so those that may be meant stand together.

@@ -10,11 +10,15 @@
 
 struct run_found {
 	char id[NAME_MAX + 1];
-	int fd; // the attempt's directory
+	unsigned attempt;
+	int fd; // that attempt's directory
 };
 
 // ERROR_NOT_FOUND, or ERROR_INVALID with the runs that the name may mean.
 int run_find(struct store *s, const char *name, struct run_found *found, struct error *err);
+// Another attempt of the same run, 0: the last one. ERROR_NOT_FOUND says which there are.
+int run_found_attempt(
+	struct store *s, struct run_found *found, unsigned attempt, struct error *err);
 void run_found_release(struct run_found *f); // fine on a zeroed one
 
 // All runs, in the order of their names; an arena array. `active`: only those that somebody has.

@@ -2,6 +2,7 @@
 #include "agent/command/run_remove.h"
 
 #include "agent/command/run_lookup.h"
+#include "agent/job/run.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -10,12 +11,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static unsigned attempts_of(struct store *s, const char *id)
+{
+	cleanup_fd int runs_fd = openat(s->state_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return runs_fd < 0 ? 0 : run_attempt_last(runs_fd, id);
+}
+
 // The record goes last: a removal that is broken off leaves a run that can be removed again.
 int run_remove(struct store *s, const char *id, struct error *err)
 {
 	static const char *const large[] = {"upper", "work", "code", "outputs", "logs"};
-	for (size_t i = 0; i < array_size(large); i++) {
-		cleanup_free char *path = xasprintf("runs/%s/1/%s", id, large[i]);
+	unsigned last = attempts_of(s, id);
+	for (size_t i = 0; i < array_size(large) * last; i++) {
+		cleanup_free char *path = xasprintf("runs/%s/%zu/%s", id,
+			last - i / array_size(large), large[i % array_size(large)]);
 		if (directory_remove(s->state_fd, path, err) < 0)
 			return error_context(err, "run %s", id);
 	}
@@ -45,7 +54,7 @@ static int newest_first(const void *a, const void *b)
 static int64_t ended_ms(struct store *s, const char *id)
 {
 	struct stat st;
-	cleanup_free char *path = xasprintf("runs/%s/1/run.json", id);
+	cleanup_free char *path = xasprintf("runs/%s/%u/run.json", id, attempts_of(s, id));
 	if (fstatat(s->state_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return wall_ms();
 	return (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;

@@ -22,8 +22,8 @@ static int wait_for_owner(struct store *s, const char *id, struct error *err)
 	return file_lock(fd, LOCK_SH, name, err);
 }
 
-int run_wait(struct store *s, const struct run_found *run, struct arena *a,
-	struct run_summary *summary, struct error *err)
+int run_wait(struct store *s, struct run_found *run, struct arena *a, struct run_summary *summary,
+	struct error *err)
 {
 	// The record is swept by one process at a time; while others look at the lock as we do, it
 	// may take a moment.
@@ -31,7 +31,8 @@ int run_wait(struct store *s, const struct run_found *run, struct arena *a,
 		if (wait_for_owner(s, run->id, err) < 0)
 			return -1;
 		run_sweep(s);
-		if (run_document_read(run->fd, a, summary, err) < 0)
+		if (run_found_attempt(s, run, 0, err) < 0 ||
+			run_document_read(run->fd, a, summary, err) < 0)
 			return -1;
 		if (run_state_is_end(summary->state))
 			return 0;

@@ -5,6 +5,6 @@
 
 #include "agent/command/run_lookup.h"
 
-// Fills in the summary of the end. Strings live in the arena.
-int run_wait(struct store *s, const struct run_found *run, struct arena *a,
-	struct run_summary *summary, struct error *err);
+// Fills in the summary of the end, of the last attempt. Strings live in the arena.
+int run_wait(struct store *s, struct run_found *run, struct arena *a, struct run_summary *summary,
+	struct error *err);

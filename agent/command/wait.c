@@ -13,7 +13,7 @@ static const struct options_usage usage = {
 	.most = -1,
 };
 
-static int wait_for(struct store *s, const struct run_found *run, int *status, struct error *err)
+static int wait_for(struct store *s, struct run_found *run, int *status, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	struct run_summary end;

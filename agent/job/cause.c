@@ -129,6 +129,20 @@ struct cause cause_canceled_early(int signo)
 	return c;
 }
 
+bool cause_is_retried(const struct cause *c)
+{
+	static const char *const again[] = {"ScriptExited", "ScriptKilled", "OutOfMemory"};
+	// The shell's words for a command that cannot be run, and that is not there.
+	if (c->exit_code == 126 || c->exit_code == 127)
+		return false;
+	if (c->class != CAUSE_USER)
+		return true;
+	for (size_t i = 0; i < array_size(again); i++)
+		if (streq(c->code, again[i]))
+			return true;
+	return false;
+}
+
 const char *cause_class_name(enum cause_class class)
 {
 	static const char *const names[] = {"user", "system", "infrastructure"};

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum cause_class {
@@ -44,5 +45,9 @@ enum cause_stop {
 struct cause cause_of_stop(enum cause_stop stop, int signo, const char *detail, int status);
 // There was no script yet.
 struct cause cause_canceled_early(int signo);
+
+// Is it worth another attempt (max_retries)? Not what would happen again for certain: a job that is
+// wrong, a script that cannot be started, limits that it ran into; nor what somebody wanted.
+bool cause_is_retried(const struct cause *c);
 
 const char *cause_class_name(enum cause_class class);

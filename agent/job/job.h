@@ -27,4 +27,7 @@ struct job {
 };
 
 // Make the run's code/: a copy of the source directory, with the places of outputs/ and logs/.
+// With further attempts to come it is kept beside them (the run's source/).
 int job_snapshot(const struct job *job, struct error *err);
+// The same for a further attempt, from what was kept.
+int job_snapshot_again(const struct job *job, struct error *err);

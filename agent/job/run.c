@@ -63,25 +63,28 @@ static int choose_id(struct run *r, const char *experiment, struct error *err)
 	return 0;
 }
 
-static int make_folders(struct run *r, const char *state_dir, struct error *err)
+static int make_folders(struct run *r, const char *folder, struct error *err)
 {
-	cleanup_free char *name = xasprintf("%s/1", r->id);
-	if (mkdirat(r->runs_fd, r->id, 0755) < 0)
-		return error_set_errno(err, errno, "make runs/%s", r->id);
+	cleanup_free char *name = xasprintf("%s/%s", r->id, folder);
 	r->fd = directory_ensure(r->runs_fd, name, 0755, err);
 	if (r->fd < 0)
 		return -1;
-	r->path = xasprintf("%s/runs/%s", state_dir, name);
 	for (size_t i = 0; i < array_size(folders); i++)
 		if (mkdirat(r->fd, folders[i], 0755) < 0)
-			return error_set_errno(err, errno, "make %s/%s", r->path, folders[i]);
+			return error_set_errno(err, errno, "make runs/%s/%s", name, folders[i]);
 	return 0;
+}
+
+static char *attempt_path(const char *state_dir, const struct run *r)
+{
+	return xasprintf("%s/runs/%s/%u", state_dir, r->id, r->attempt);
 }
 
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err)
 {
-	*r = (struct run){.runs_fd = -1, .fd = -1, .lock_fd = -1, .created_ms = wall_ms()};
+	*r = (struct run){
+		.runs_fd = -1, .fd = -1, .lock_fd = -1, .attempt = 1, .created_ms = wall_ms()};
 	r->client.pid = getpid();
 	r->client.start_time = process_start_time(getpid());
 	boot_id_get(r->boot_id);
@@ -90,7 +93,12 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 	// For nobody else: a job that is root may leave set-user-id programs and devices in there.
 	r->runs_fd = directory_ensure(s->state_fd, "runs", 0700, err);
 	if (r->runs_fd < 0 || directory_make(r->runs_fd, ".active", 0700, err) < 0 ||
-		lock_run(r, err) < 0 || make_folders(r, s->state_dir, err) < 0 ||
+		lock_run(r, err) < 0)
+		return -1;
+	if (mkdirat(r->runs_fd, r->id, 0755) < 0)
+		return error_set_errno(err, errno, "make runs/%s", r->id);
+	r->path = attempt_path(s->state_dir, r);
+	if (make_folders(r, "1", err) < 0 ||
 		file_write_atomic(r->fd, document_name, document, size, 0644, err) < 0)
 		return -1;
 	return run_document_write(r, err);
@@ -98,14 +106,13 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 
 int run_adopt(struct run *r, struct store *s, int lock_fd, struct error *err)
 {
-	cleanup_free char *name = xasprintf("%s/1", r->id);
 	r->lock_fd = lock_fd;
 	r->fd = -1;
-	r->path = xasprintf("%s/runs/%s", s->state_dir, name);
+	r->path = attempt_path(s->state_dir, r);
 	r->runs_fd = directory_open(s->state_fd, "runs", err);
 	if (r->runs_fd < 0)
 		return -1;
-	r->fd = directory_open(r->runs_fd, name, err);
+	r->fd = run_attempt_open(r->runs_fd, r->id, r->attempt, err);
 	return r->fd < 0 ? -1 : 0;
 }
 
@@ -184,7 +191,7 @@ static int sync_results(int dirfd, struct error *err)
 	return 0;
 }
 
-int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+int run_end_attempt(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
 	struct error *err)
 {
 	int64_t now = wall_ms();
@@ -203,7 +210,74 @@ int run_end(struct run *r, enum run_state state, const struct cause *cause, int 
 		*err = unsynced;
 		return -1;
 	}
+	return 0;
+}
+
+int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+	struct error *err)
+{
+	cleanup_free char *source = xasprintf("%s/source", r->id);
+	if (run_end_attempt(r, state, cause, exit_status, err) < 0 ||
+		directory_remove(r->runs_fd, source, err) < 0)
+		return -1;
 	unlock(r->runs_fd, r->id);
+	return 0;
+}
+
+unsigned run_attempt_last(int runs_fd, const char *id)
+{
+	unsigned last = 0;
+	for (struct stat st;; last++) {
+		cleanup_free char *name = xasprintf("%s/%u", id, last + 1);
+		if (fstatat(runs_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return last;
+	}
+}
+
+int run_attempt_open(int runs_fd, const char *id, unsigned attempt, struct error *err)
+{
+	cleanup_free char *name = xasprintf("%s/%u", id, attempt);
+	return directory_open(runs_fd, name, err);
+}
+
+// What is of the attempt and not of the run begins anew.
+static void forget_attempt(struct run *r)
+{
+	r->state = r->outcome = RUN_NOT_STARTED;
+	r->cause = (struct cause){0};
+	r->created_ms = wall_ms();
+	r->started_ms = r->ended_ms = 0;
+	r->phase_count = 0;
+	r->exit_status = 0;
+	r->has_stats = false;
+	r->warnings = NULL;
+	r->cgroup = NULL;
+	r->supervisor.container = 0;
+}
+
+int run_retry(struct run *r, struct store *s, struct error *err)
+{
+	cleanup_free char *next = xasprintf("%s/.next", r->id);
+	struct run made = *r;
+	made.fd = -1;
+	made.attempt++;
+	forget_attempt(&made);
+	if (directory_remove(r->runs_fd, next, err) < 0 || make_folders(&made, ".next", err) < 0)
+		return -1;
+	cleanup_free char *name = xasprintf("%s/%u", r->id, made.attempt);
+	if (run_document_write(&made, err) < 0) {
+		close_fdp(&made.fd);
+		return -1;
+	}
+	if (renameat(r->runs_fd, next, r->runs_fd, name) < 0) {
+		error_set_errno(err, errno, "make runs/%s", name);
+		close_fdp(&made.fd);
+		return -1;
+	}
+	made.path = attempt_path(s->state_dir, &made);
+	close_fdp(&r->fd);
+	free(r->path);
+	*r = made;
 	return 0;
 }
 

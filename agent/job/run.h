@@ -2,13 +2,14 @@
 //
 // One attempt of a run, and its directory:
 //
-//   <state>/runs/<run id>/1/
+//   <state>/runs/<run id>/<attempt>/   1, 2, …
 //     job.yaml               the specification as it was given (job.json for a command)
 //     run.json               state, cause, times, image, phases; rewritten at each change of state
 //     user_logs/std_log.txt  what the script printed, byte for byte
 //     outputs/ logs/         the script's results
 //     code/                  the snapshot of source_directory, the script's working directory
 //     upper/ work/           what it changed in the image; removed at the end
+//   <state>/runs/<run id>/source/      the snapshot as it was taken, for further attempts
 //   <state>/runs/.active/<run id>   locked as long as the run is ours
 //
 //   <run>/runs/<run id>/           what exists as long as a supervisor does: its control socket
@@ -52,6 +53,7 @@ struct run {
 	char *path;	     // of the attempt's directory, absolute
 	int runs_fd, fd;     // <state>/runs, the attempt's directory
 	int lock_fd;
+	unsigned attempt; // from 1
 	char experiment[RUN_ID_MAX];
 	enum run_state state;
 	enum run_state outcome; // the end that is known while it is still RUN_FINALIZING
@@ -90,6 +92,15 @@ int run_enter(struct run *r, enum run_state state, const char *phase, struct err
 // gives up the lock.
 int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
 	struct error *err);
+// The same, but the run goes on: another attempt follows.
+int run_end_attempt(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+	struct error *err);
+// Begin the next attempt, with folders of its own. It appears with its record, or not at all.
+int run_retry(struct run *r, struct store *s, struct error *err);
+// The number of the last attempt; 0: there is no run of that name.
+unsigned run_attempt_last(int runs_fd, const char *id);
+// Its directory, or -1.
+int run_attempt_open(int runs_fd, const char *id, unsigned attempt, struct error *err);
 void run_release(struct run *r); // frees; fine on a zeroed one
 
 // End the runs of processes that were killed. Failures are left to the next one who comes.

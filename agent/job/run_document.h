@@ -15,6 +15,7 @@ int run_document_interrupt(int dirfd, bool has_folder, struct error *err);
 // What the other commands need of a run.json.
 struct run_summary {
 	const char *id, *experiment, *state;
+	unsigned attempt;
 	const char *image;			   // NULL if not known
 	const char *created, *started, *ended;	   // as in the document; NULL: not yet
 	const char *cause_class, *cause, *message; // NULL: no end yet

@@ -70,11 +70,13 @@ static void sweep_one(struct store *s, int runs_fd, int active_fd, const char *i
 	cleanup_fd int lock = openat(active_fd, id, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (lock < 0 || file_lock(lock, LOCK_EX | LOCK_NB, id, &err) != 0)
 		return;
-	cleanup_free char *name = xasprintf("%s/1", id);
-	cleanup_fd int fd = directory_open(runs_fd, name, &err);
+	cleanup_fd int fd = run_attempt_open(runs_fd, id, run_attempt_last(runs_fd, id), &err);
+	cleanup_free char *next = xasprintf("%s/.next", id), *source = xasprintf("%s/source", id);
 	if (fd >= 0 &&
 		(run_leftovers_end(s, id, fd, &err) < 0 || run_remove_scratch(fd, &err) < 0 ||
-			run_document_interrupt(fd, has_folder(s, id), &err) < 0))
+			run_document_interrupt(fd, has_folder(s, id), &err) < 0 ||
+			directory_remove(runs_fd, next, &err) < 0 ||
+			directory_remove(runs_fd, source, &err) < 0))
 		return;
 	run_folder_remove(s, id);
 	unlinkat(active_fd, id, 0);

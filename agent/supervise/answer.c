@@ -37,6 +37,8 @@ void supervisor_cancel(struct supervisor *s, enum cause_stop stop, int signo, in
 		ending_kill(&s->ending, stop, NULL);
 	else
 		ending_ask(&s->ending, stop, signo, grace_ms, NULL);
+	if (s->waiting)
+		loop_quit(s->loop, 0);
 	if (first)
 		run_enter(s->run, RUN_CANCEL_REQUESTED, NULL, &ignored);
 }

@@ -73,6 +73,7 @@ static void pack_spec(struct pack *p, struct job_spec *s)
 	pack_texts(p, &s->resources.devices.items, &s->resources.devices.count);
 	pack_bytes(p, &s->network, sizeof(s->network));
 	pack_number(p, &s->max_seconds);
+	pack_number(p, &s->max_retries);
 	pack_secrets(p, s);
 	size_t words = 0;
 	while (p->out && s->command && s->command[words])
@@ -89,6 +90,7 @@ static void pack_run(struct pack *p, struct run *r)
 {
 	pack_bytes(p, r->id, sizeof(r->id));
 	pack_bytes(p, r->experiment, sizeof(r->experiment));
+	pack_bytes(p, &r->attempt, sizeof(r->attempt));
 	pack_bytes(p, &r->state, sizeof(r->state));
 	pack_bytes(p, &r->created_ms, sizeof(r->created_ms));
 	pack_bytes(p, &r->phase_count, sizeof(r->phase_count));

@@ -48,6 +48,8 @@ static int read_request(struct supervisor *s, struct error *err)
 static int lease_layers(struct supervisor *s, struct error *err)
 {
 	struct supervise_request *r = &s->request;
+	if (s->layers.items) // of the attempt before
+		return 0;
 	s->layers.items = xcalloc(r->layer_count ? r->layer_count : 1, sizeof(*s->layers.items));
 	for (size_t i = 0; i < r->layer_count; i++) {
 		int found = store_layer_lease(s->store, &r->layers[i].diff_id, r->layers[i].format,
@@ -191,15 +193,13 @@ static int prepare(struct supervisor *s, struct error *err)
 	s->stop_signal = signo > 0 ? signo : SIGTERM;
 	s->grace_ms = s->request.settings.grace_ms;
 	s->loop = loop_new(err);
-	if (!s->loop || watch_signals(s, err) < 0 || ending_init(&s->ending, s->loop, err) < 0)
+	if (!s->loop || watch_signals(s, err) < 0)
 		return -1;
 	s->folder_fd = run_folder_make(s->store, s->run->id, err);
 	if (s->folder_fd < 0)
 		return -1;
 	s->control = control_new(s->loop, s->folder_fd, supervisor_answer, s, err);
-	if (!s->control || adopt_client(s, err) < 0)
-		return -1;
-	return lease_layers(s, err);
+	return s->control && adopt_client(s, err) == 0 ? 0 : -1;
 }
 
 // The pipe's writing end is closed here at once: the reading end has its end when all that has it
@@ -231,7 +231,7 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 		.listen_fd = s->listen_fd,
 		.listen_port = s->request.listen_port,
 	};
-	if (s->request.spec.secret_count &&
+	if (s->request.spec.secret_count && s->run->attempt == 1 &&
 		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
 		return -1;
 	if (sandbox_open(&s->sandbox, &s->job, &s->request.settings.policy, err) < 0)
@@ -250,7 +250,8 @@ static int start(struct supervisor *s, struct error *err)
 		.keep_free = s->request.settings.log_keep_free,
 	};
 	int read_fd = -1;
-	if (prepare(s, err) < 0 || open_sandbox(s, err) < 0 ||
+	if ((!s->loop && prepare(s, err) < 0) || ending_init(&s->ending, s->loop, err) < 0 ||
+		lease_layers(s, err) < 0 || open_sandbox(s, err) < 0 ||
 		make_pipe(&read_fd, &write_fd, err) < 0 ||
 		output_open(&s->output, &output, read_fd, err) < 0)
 		return -1;
@@ -265,7 +266,8 @@ static int start(struct supervisor *s, struct error *err)
 	close_fdp(&s->stdin_fd);
 	close_fdp(&s->listen_fd);
 	s->stdin_fd = s->listen_fd = -1;
-	store_layers_release(&s->layers); // the mounts hold leases of their own
+	if (s->run->attempt > s->request.spec.max_retries)
+		store_layers_release(&s->layers); // the mounts hold leases of their own
 	s->ending.container = &s->container;
 	s->run->supervisor.container = s->container.init.pid;
 	s->run->cgroup = s->sandbox.cgroup ? cgroup_path(s->sandbox.cgroup) : NULL;
@@ -312,10 +314,13 @@ static int watch(struct supervisor *s, struct error *err)
 	uint64_t seconds = s->request.spec.max_seconds;
 	s->output.failed = on_output_failed;
 	s->output.data = s;
-	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0 ||
-		!loop_add_fd(
-			s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err) ||
-		(seconds && !loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err)))
+	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0)
+		return -1;
+	s->exit_source = loop_add_fd(
+		s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err);
+	if (seconds)
+		s->deadline = loop_add_timer(s->loop, (int64_t)seconds * 1000, on_deadline, s, err);
+	if (!s->exit_source || (seconds && !s->deadline))
 		return -1;
 	return watch_disk(s, err) < 0 ? -1 : run_enter(s->run, RUN_RUNNING, "running", err);
 }
@@ -417,18 +422,23 @@ static int supervise(struct supervisor *s, struct error *err)
 	return end_script(s, status, err);
 }
 
-// Mounts go before the record says that it is over; the folder of the control socket after it, so
-// that whoever finds a record without an end and no folder may take it for a restart.
-static void finish(struct supervisor *s, int rc, struct error *err)
+// All that belongs to the attempt; mounts go before the record says that it is over.
+static void close_attempt(struct supervisor *s, int rc, struct error *err)
 {
 	struct error second = {0};
 	// These first: process 1 ends when all others have been reaped, and they are our children.
 	exec_sessions_end(s);
 	if (rc < 0)
 		s->end = (struct end){RUN_FAILED, cause_of_error(s->phase, err), 1};
-	container_release(&s->container);
+	loop_remove(s->exit_source);
+	loop_remove(s->deadline);
 	loop_remove(s->network_source);
-	s->network_source = NULL;
+	loop_remove(s->ending.grace);
+	s->exit_source = s->deadline = s->network_source = s->ending.grace = NULL;
+	s->ending.container = NULL;
+	container_release(&s->container);
+	disk_watch_free(s->disk);
+	s->disk = NULL;
 	if (!s->run->has_stats)
 		take_stats(s);
 	s->run->cgroup = NULL;
@@ -436,8 +446,17 @@ static void finish(struct supervisor *s, int rc, struct error *err)
 		buffer_puts(&s->warnings, s->sandbox.warnings.data);
 	if (s->has_sandbox && sandbox_close(&s->sandbox, &s->warnings, &second) < 0 && rc == 0)
 		*err = second;
+	s->has_sandbox = false;
 	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
+	s->output = (struct output){.pipe_fd = -1};
+}
+
+// The folder of the control socket goes after the record, so that whoever finds a record without an
+// end and no folder may take it for a restart.
+static void finish(struct supervisor *s, int rc, struct error *err)
+{
+	struct error second = {0};
 	if (run_end(s->run, s->end.state, &s->end.cause, s->end.exit_status, &second) < 0 &&
 		rc == 0)
 		*err = second;
@@ -448,7 +467,6 @@ static void finish(struct supervisor *s, int rc, struct error *err)
 static void release(struct supervisor *s)
 {
 	control_free(s->control);
-	disk_watch_free(s->disk);
 	loop_free(s->loop);
 	store_layers_release(&s->layers);
 	run_release(s->run);
@@ -474,7 +492,12 @@ int supervisor_main(void)
 	// the connection end, and has the lock of the run too.
 	if (read_request(&s, &err) < 0 || open_run(&s, &err) < 0)
 		return 1;
-	int rc = supervise(&s, &err);
+	int rc;
+	do {
+		error_clear(&err);
+		rc = supervise(&s, &err);
+		close_attempt(&s, rc, &err);
+	} while (supervisor_retry(&s));
 	finish(&s, rc, &err);
 	release(&s);
 	return 0;

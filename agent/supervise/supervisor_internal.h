@@ -31,6 +31,8 @@ struct supervisor {
 	struct job job; // the sandbox's as long as that is open
 	struct sandbox sandbox;
 	struct loop_source *network_source; // NULL: there is none to watch
+	struct loop_source *exit_source, *deadline;
+	bool waiting; // between two attempts
 	bool has_sandbox;
 	struct container container;
 	struct end end;		       // once the script has ended
@@ -45,5 +47,8 @@ struct supervisor {
 // A request on the control socket; a control_fn.
 void supervisor_answer(void *data, struct control_peer *peer, const struct json *request,
 	int fds[CONTROL_FDS_MAX]);
+// Close all that belonged to one attempt, and record its end if another one is to follow; that is
+// begun then, after a while. false: this was the last.
+bool supervisor_retry(struct supervisor *s);
 // Ask the script to end because a user wants it, and record that state.
 void supervisor_cancel(struct supervisor *s, enum cause_stop stop, int signo, int64_t grace_ms);
