@@ -81,8 +81,10 @@ static bool ended(void *data)
 // over.
 static bool next_attempt(struct store *s, struct run_found *run)
 {
-	for (;;) {
-		struct error ignored;
+	cleanup_arena struct arena a = {0};
+	struct run_summary summary;
+	struct error ignored;
+	while (run_document_read(run->fd, &a, &summary, &ignored) == 0 && summary.retried) {
 		bool active = run_is_active(s, run->id);
 		if (run_found_attempt(s, run, run->attempt + 1, &ignored) == 0)
 			return true;
@@ -90,6 +92,7 @@ static bool next_attempt(struct store *s, struct run_found *run)
 			return false;
 		nanosleep(&(struct timespec){.tv_nsec = NEXT_ATTEMPT_MS * 1000000L}, NULL);
 	}
+	return false;
 }
 
 static int show(struct store *s, struct run_found *run, struct log_reader_options *o, bool one,

@@ -191,8 +191,8 @@ static int sync_results(int dirfd, struct error *err)
 	return 0;
 }
 
-int run_end_attempt(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
-	struct error *err)
+static int record_end(struct run *r, enum run_state state, const struct cause *cause,
+	int exit_status, struct error *err)
 {
 	int64_t now = wall_ms();
 	r->state = state;
@@ -213,17 +213,24 @@ int run_end_attempt(struct run *r, enum run_state state, const struct cause *cau
 	return 0;
 }
 
+int run_end_attempt(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
+	struct error *err)
+{
+	r->retried = true;
+	return record_end(r, state, cause, exit_status, err);
+}
+
 int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
 	struct error *err)
 {
 	cleanup_free char *source = xasprintf("%s/source", r->id);
-	if (run_end_attempt(r, state, cause, exit_status, err) < 0 ||
+	r->retried = false;
+	if (record_end(r, state, cause, exit_status, err) < 0 ||
 		directory_remove(r->runs_fd, source, err) < 0)
 		return -1;
 	unlock(r->runs_fd, r->id);
 	return 0;
 }
-
 unsigned run_attempt_last(int runs_fd, const char *id)
 {
 	unsigned last = 0;
@@ -244,6 +251,7 @@ int run_attempt_open(int runs_fd, const char *id, unsigned attempt, struct error
 static void forget_attempt(struct run *r)
 {
 	r->state = r->outcome = RUN_NOT_STARTED;
+	r->retried = false;
 	r->cause = (struct cause){0};
 	r->created_ms = wall_ms();
 	r->started_ms = r->ended_ms = 0;

@@ -54,6 +54,7 @@ struct run {
 	int runs_fd, fd;     // <state>/runs, the attempt's directory
 	int lock_fd;
 	unsigned attempt; // from 1
+	bool retried;	  // this one has ended, and another follows
 	char experiment[RUN_ID_MAX];
 	enum run_state state;
 	enum run_state outcome; // the end that is known while it is still RUN_FINALIZING

@@ -168,6 +168,8 @@ int run_document_write(const struct run *r, struct error *err)
 	json_write_open_object(w);
 	json_write_member(w, "run_id", r->id);
 	json_write_member_int(w, "attempt", r->attempt);
+	if (r->retried)
+		json_write_member_bool(w, "retried", true);
 	json_write_member(w, "experiment", r->experiment);
 	json_write_member(w, "state", run_state_name(r->state));
 	write_cause(w, &r->cause);
@@ -312,6 +314,7 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 		.cause = json_get_string(cause, "code"),
 		.message = json_get_string(cause, "message"),
 		.attempt = (unsigned)number(tree, "attempt", 1),
+		.retried = json_get(tree, "retried") != NULL,
 		.exit_status = (int)number(tree, "exit_status", -1),
 		.cgroup = json_get_string(tree, "cgroup"),
 		.client = number(client, "pid", 0),

@@ -16,6 +16,7 @@ int run_document_interrupt(int dirfd, bool has_folder, struct error *err);
 struct run_summary {
 	const char *id, *experiment, *state;
 	unsigned attempt;
+	bool retried;				   // it has ended, and another attempt follows
 	const char *image;			   // NULL if not known
 	const char *created, *started, *ended;	   // as in the document; NULL: not yet
 	const char *cause_class, *cause, *message; // NULL: no end yet
