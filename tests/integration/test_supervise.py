@@ -179,7 +179,7 @@ def test_stop_of_a_stubborn_job(detached, stoker):
     namespace = os.readlink(f"/proc/{run.container}/ns/pid")
     start = time.monotonic()
     stoker("stop", "--time", "1", run.id)
-    assert 0.9 < time.monotonic() - start < 5
+    assert 0.9 < time.monotonic() - start < 20
     assert sleepers(mark) == []
     assert not is_alive(run.supervisor)
     for pid in node.processes():
@@ -211,7 +211,7 @@ def test_grace_period_of_the_node(detached, stoker):
     run.wait_for_text("ready")
     start = time.monotonic()
     stoker("stop", run.id)
-    assert 0.9 < time.monotonic() - start < 5
+    assert 0.9 < time.monotonic() - start < 20
 
 
 def test_state_while_it_is_stopped(detached, stoker):
