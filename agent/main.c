@@ -26,6 +26,7 @@ static const struct {
 	{"stop", command_stop, "ask runs to end, then kill them"},
 	{"kill", command_kill, "kill runs, or send them a signal"},
 	{"rm", command_rm, "remove runs that have ended"},
+	{"show", command_show, "show what became of a run, and why"},
 	{"logs", command_logs, "show what a run printed, and follow it"},
 	{"pull", command_pull, "download an image"},
 	{"images", command_images, "list the images here"},

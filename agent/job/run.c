@@ -7,6 +7,7 @@
 #include "base/time.h"
 
 #include <dirent.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -129,10 +130,22 @@ int run_enter(struct run *r, enum run_state state, const char *phase, struct err
 	if (phase)
 		end_phase(r, now);
 	if (phase && r->phase_count < RUN_PHASES_MAX)
-		r->phases[r->phase_count++] = (struct run_phase){phase, now, 0};
+		r->phases[r->phase_count++] = (struct run_phase){.name = phase, .start_ms = now};
 	if (state == RUN_RUNNING && !r->started_ms)
 		r->started_ms = now;
 	return run_document_write(r, err);
+}
+
+void run_explain(struct run *r, uint64_t bytes, const char *format, ...)
+{
+	va_list args;
+	if (!r->phase_count)
+		return;
+	struct run_phase *p = &r->phases[r->phase_count - 1];
+	p->bytes = bytes;
+	va_start(args, format);
+	vsnprintf(p->detail, sizeof(p->detail), format, args);
+	va_end(args);
 }
 
 // upper/ and work/ hold what the job wrote outside of its folders: lost at the end, as with Azure.

@@ -46,6 +46,16 @@ enum { RUN_ID_MAX = 160, RUN_PHASES_MAX = 16 };
 struct run_phase {
 	const char *name;	  // lives as long as the run: "pulling", …
 	int64_t start_ms, end_ms; // wall clock; end 0: goes on
+	char detail[160]; // what or why: "was here", "reused: …"; "" if there is nothing to say
+	uint64_t bytes;	  // fetched or written in it; 0: none, or not counted
+};
+
+// The environment that the job's packages became: agent/environment/environment.h.
+struct run_environment {
+	char key[65], request_key[65]; // "": none was asked for
+	bool reused;
+	char reason[160];
+	char base[OCI_REFERENCE_TEXT_MAX]; // the image that it was made of
 };
 
 struct run {
@@ -62,6 +72,7 @@ struct run {
 	int64_t created_ms, started_ms, ended_ms; // started: the script
 	struct run_phase phases[RUN_PHASES_MAX];
 	size_t phase_count;
+	struct run_environment environment;
 	struct store_image image; // reference.path[0] == 0: not known yet
 	// Of the end: what `stoker run` and `stoker wait` exit with.
 	int exit_status;
@@ -89,6 +100,9 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 int run_adopt(struct run *r, struct store *s, int lock_fd, struct error *err);
 // Change state and begin a phase (NULL: only the state); writes run.json.
 int run_enter(struct run *r, enum run_state state, const char *phase, struct error *err);
+// About the phase that goes on, for run.json's next writing.
+void run_explain(struct run *r, uint64_t bytes, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 // The last change: records the cause and exit status, removes what only the running job needed,
 // gives up the lock.
 int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,

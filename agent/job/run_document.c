@@ -52,6 +52,30 @@ static void write_image(struct json_writer *w, const struct store_image *image)
 	json_write_close_object(w);
 }
 
+// Texts that come from tools and servers.
+static void write_flat(struct json_writer *w, const char *key, const char *text)
+{
+	cleanup_free char *flat = xstrdup(text);
+	text_flatten(flat);
+	json_write_member(w, key, flat);
+}
+
+static void write_environment(struct json_writer *w, const struct run_environment *e)
+{
+	json_write_key(w, "environment");
+	if (!e->key[0]) {
+		json_write_null(w);
+		return;
+	}
+	json_write_open_object(w);
+	json_write_member(w, "key", e->key);
+	json_write_member(w, "request_key", e->request_key);
+	json_write_member_bool(w, "reused", e->reused);
+	write_flat(w, "reason", e->reason);
+	json_write_member(w, "base", e->base);
+	json_write_close_object(w);
+}
+
 static void write_phases(struct json_writer *w, const struct run *r)
 {
 	json_write_key(w, "phases");
@@ -63,6 +87,10 @@ static void write_phases(struct json_writer *w, const struct run *r)
 		write_time(w, "start", p->start_ms);
 		if (p->end_ms)
 			json_write_member_int(w, "duration_ms", p->end_ms - p->start_ms);
+		if (p->detail[0])
+			write_flat(w, "detail", p->detail);
+		if (p->bytes)
+			json_write_member_int(w, "bytes", (int64_t)p->bytes);
 		json_write_close_object(w);
 	}
 	json_write_close_array(w);
@@ -182,6 +210,7 @@ int run_document_write(const struct run *r, struct error *err)
 	if (r->ended_ms || known)
 		json_write_member_int(w, "exit_status", r->exit_status);
 	write_image(w, &r->image);
+	write_environment(w, &r->environment);
 	write_phases(w, r);
 	write_stats(w, r);
 	write_warnings(w, r->warnings);
@@ -259,7 +288,8 @@ static void write_outcome(struct json_writer *w, const struct json *tree, const 
 }
 
 // A power cut may have left less than a document; then it is an empty one.
-static const struct json *read_tree(int dirfd, struct arena *a, struct buffer *b, struct error *err)
+const struct json *run_document_tree(
+	int dirfd, struct arena *a, struct buffer *b, struct error *err)
 {
 	static const struct json nothing = {.type = JSON_OBJECT};
 	if (file_read(dirfd, "run.json", DOCUMENT_BYTES_MAX, b, err) < 0 &&
@@ -275,7 +305,7 @@ int run_document_interrupt(int dirfd, bool has_folder, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	cleanup_buffer struct buffer b = {0};
-	const struct json *tree = read_tree(dirfd, &a, &b, err);
+	const struct json *tree = run_document_tree(dirfd, &a, &b, err);
 	if (!tree)
 		return -1;
 	const char *state = json_get_string(tree, "state");
@@ -296,7 +326,7 @@ int run_document_interrupt(int dirfd, bool has_folder, struct error *err)
 int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct error *err)
 {
 	cleanup_buffer struct buffer b = {0};
-	const struct json *tree = read_tree(dirfd, a, &b, err);
+	const struct json *tree = run_document_tree(dirfd, a, &b, err);
 	if (!tree)
 		return -1;
 	const struct json *cause = json_get(tree, "cause"), *sv = json_get(tree, "supervisor");

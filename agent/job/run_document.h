@@ -25,6 +25,10 @@ struct run_summary {
 	int64_t client, client_start;
 	int64_t supervisor, container; // process ids; 0: none
 };
+// The whole record, for who shows it; `b` holds its text. An empty object if there is none that can
+// be read as one.
+const struct json *run_document_tree(
+	int dirfd, struct arena *a, struct buffer *b, struct error *err);
 // cgroup_stats() as members of an object. What is not known is left out.
 struct json_writer;
 void run_document_write_stats(struct json_writer *w, const struct cgroup_stats *stats);

@@ -97,12 +97,15 @@ static void pack_run(struct pack *p, struct run *r)
 	pack_bytes(p, r->boot_id, sizeof(r->boot_id));
 	pack_bytes(p, &r->client, sizeof(r->client));
 	pack_bytes(p, &r->image, sizeof(r->image));
+	pack_bytes(p, &r->environment, sizeof(r->environment));
 	if (r->phase_count > RUN_PHASES_MAX)
 		p->failed = true;
 	for (size_t i = 0; i < r->phase_count && !p->failed; i++) {
 		pack_text(p, &r->phases[i].name);
 		pack_bytes(p, &r->phases[i].start_ms, sizeof(int64_t));
 		pack_bytes(p, &r->phases[i].end_ms, sizeof(int64_t));
+		pack_bytes(p, r->phases[i].detail, sizeof(r->phases[i].detail));
+		pack_number(p, &r->phases[i].bytes);
 	}
 }
 
