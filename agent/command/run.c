@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/attach.h"
 #include "agent/command/command.h"
+#include "agent/command/run_prepare.h"
 #include "agent/command/run_remove.h"
 #include "agent/command/run_request.h"
 #include "agent/job/other_runtime.h"
@@ -23,52 +24,6 @@ static int choose_image(
 	return oci_reference_parse(s->image, &q->reference, err);
 }
 
-// The layers are leased, the documents are not: `stoker rmi` may take those away before they are
-// read. A second pull brings them back, or says as usual that the image is not here.
-static int get_image(struct command *c, const struct command_pull *o, struct pull_result *pulled,
-	struct store_layers *layers, struct arena *a, struct oci_config *config, struct error *err)
-{
-	struct oci_manifest manifest;
-	for (bool again = false;; again = true) {
-		if (command_pull_image(c, o, pulled, layers, err) < 0)
-			return -1;
-		if (store_image_load(c->store, &pulled->image, a, &manifest, config, err) == 0)
-			return 0;
-		if (again || err->kind != ERROR_NOT_FOUND)
-			return -1;
-		store_layers_release(layers);
-		error_clear(err);
-	}
-}
-
-// What is done before the job has a supervisor. A signal during the pull ends it.
-static int prepare(struct command *c, const struct run_request *q, struct job *job,
-	struct store_layers *layers, struct oci_config *config, struct arena *arena, int *canceled,
-	enum cause_phase *phase, struct error *err)
-{
-	struct run *run = job->run;
-	struct pull_result pulled;
-	struct command_pull o = {
-		.reference = &q->reference,
-		.platform = q->platform ? &q->wanted : NULL,
-		.policy = q->policy,
-		.canceled = canceled,
-	};
-	*phase = CAUSE_CHECKING;
-	if (job_check(job->spec, err) < 0)
-		return -1;
-	*phase = CAUSE_PULLING;
-	if (run_enter(run, RUN_PREPARING, "pulling", err) < 0 ||
-		command_layer_format(c, NULL, &o.format, err) < 0 ||
-		get_image(c, &o, &pulled, layers, arena, config, err) < 0)
-		return -1;
-	run->image = pulled.image;
-	*phase = CAUSE_PREPARING;
-	if (run_enter(run, RUN_PREPARING, "preparing", err) < 0)
-		return -1;
-	return job_snapshot(job, err);
-}
-
 static int report(const struct run *run, const struct attach_result *r)
 {
 	if (streq(r->state, run_state_name(RUN_COMPLETED)))
@@ -80,19 +35,19 @@ static int report(const struct run *run, const struct attach_result *r)
 }
 
 // The run ends here, before it had a supervisor.
-static int end_early(
-	struct run *run, enum cause_phase phase, int canceled, bool quiet, struct error *err)
+static int end_early(const struct run_prepare *p, bool quiet, struct error *err)
 {
 	struct error second = {0};
-	if (phase == CAUSE_PULLING && canceled) {
-		struct cause cause = cause_canceled_early(canceled);
-		if (run_end(run, RUN_CANCELED, &cause, 128 + canceled, err) < 0)
+	struct run *run = p->job->run;
+	if (p->canceled) {
+		struct cause cause = cause_canceled_early(p->canceled);
+		if (run_end(run, RUN_CANCELED, &cause, 128 + p->canceled, err) < 0)
 			return -1;
 		if (!quiet)
 			fprintf(stderr, "%s: Canceled: %s\n", run->id, run->cause.message);
-		return 128 + canceled;
+		return 128 + p->canceled;
 	}
-	struct cause cause = cause_of_error(phase, err);
+	struct cause cause = p->cause.code ? p->cause : cause_of_error(p->phase, err);
 	run_end(run, RUN_FAILED, &cause, 1, &second);
 	return -1;
 }
@@ -123,29 +78,25 @@ static int print_config(struct command *c, const struct job *job, struct error *
 static int execute(struct command *c, const struct run_request *q, struct job_spec *spec,
 	struct run *run, struct error *err)
 {
-	cleanup_store_layers struct store_layers layers = {0};
-	cleanup_arena struct arena arena = {0};
-	struct oci_config config;
-	enum cause_phase phase;
-	int canceled = 0;
 	bool foreground_input = q->image && !q->detach;
 	struct job job = {
 		.spec = spec,
 		.run = run,
 		.store = c->store,
-		.image = &config,
-		.layers = &layers,
 		.stdin_fd = foreground_input ? STDIN_FILENO : -1,
 		.listen_fd = -1,
 	};
-	if (prepare(c, q, &job, &layers, &config, &arena, &canceled, &phase, err) < 0)
-		return end_early(run, phase, canceled, q->image != NULL, err);
+	__attribute__((cleanup(run_prepare_release))) struct run_prepare prepared = {
+		.command = c, .request = q, .job = &job};
+	if (run_prepare(&prepared, err) < 0)
+		return end_early(&prepared, q->image != NULL, err);
 	if (q->print_config)
 		return print_config(c, &job, err);
 	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
 		.log_bytes = c->config.log_max_size,
 		.log_keep_free = c->config.log_keep_free,
-		.policy = c->config.policy};
+		.policy = c->config.policy,
+		.data = c->config.data};
 	const struct attach attach = {
 		.job = &job, .settings = &settings, .echo_fd = STDOUT_FILENO, .detach = q->detach};
 	struct attach_result result;

@@ -65,6 +65,17 @@ struct cause cause_of_error(enum cause_phase phase, const struct error *err)
 	return c;
 }
 
+struct cause cause_of_data(enum data_failure failure, const struct error *err)
+{
+	struct cause c = {.class = CAUSE_USER, .code = data_failure_name(failure), .exit_code = -1};
+	if (failure == DATA_NO_SPACE || failure == DATA_UNSUPPORTED || failure == DATA_FAILED)
+		c.class = CAUSE_SYSTEM;
+	else if (data_failure_is_passing(failure))
+		c.class = CAUSE_INFRASTRUCTURE;
+	memcpy(c.message, err->text, sizeof(c.message));
+	return c;
+}
+
 static void add_status(struct cause *c, int status)
 {
 	c->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;

@@ -3,6 +3,7 @@
 // Why a run ended: whose matter it is, a code for programs, a line for people.
 #pragma once
 
+#include "agent/data/failure.h"
 #include "base/error.h"
 
 #include <stdbool.h>
@@ -26,6 +27,8 @@ enum cause_phase { CAUSE_CHECKING, CAUSE_PULLING, CAUSE_PREPARING, CAUSE_STARTIN
 
 // An error that ended the run in a phase.
 struct cause cause_of_error(enum cause_phase phase, const struct error *err);
+// An input that could not be had.
+struct cause cause_of_data(enum data_failure failure, const struct error *err);
 // The script's wait status.
 struct cause cause_of_status(int status);
 // The kernel killed in the job for want of memory, and the script was killed or failed.

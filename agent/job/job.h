@@ -4,6 +4,7 @@
 // for the command that starts it; its supervisor makes a sandbox of it (sandbox.h).
 #pragma once
 
+#include "agent/data/data.h"
 #include "agent/job/run.h"
 #include "agent/job/spec.h"
 #include "oci/store/store.h"
@@ -18,6 +19,8 @@ struct job {
 	struct store *store;
 	const struct oci_config *image;	   // of run->image
 	const struct store_layers *layers; // of run->image; leased
+	const struct data_ready *ready;	   // of spec->inputs; NULL: nothing was to be prepared
+	const struct data_mounts *inputs;  // attached; NULL: they are as the specification has them
 	int stdin_fd;			   // the script's; -1: /dev/null
 	// For what serves the job from outside of its network: once that exists, a TCP socket that
 	// listens on 127.0.0.1:listen_port inside is sent through this (message.h). -1: nothing

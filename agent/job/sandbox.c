@@ -26,7 +26,7 @@ static struct json_strings words(struct arena *a, const char *const *items)
 	struct json_strings s = {0};
 	while (items[s.count])
 		s.count++;
-	s.items = arena_array(a, const char *, s.count + 1);
+	s.items = arena_array(a, const char *, s.count + 2);
 	memcpy(s.items, items, s.count * sizeof(*items));
 	return s;
 }
@@ -41,6 +41,20 @@ static void add_bind(struct sandbox *s, const char *source, const char *target, 
 		.source = source,
 		.options = words(&s->arena, read_only ? fixed : writable),
 	};
+}
+
+// Where it lies on this node; nothing where the script gets an address.
+static void add_input(struct sandbox *s, const struct job *job, size_t i)
+{
+	const struct data_source *input = &job->spec->inputs[i];
+	const char *path = job->inputs ? data_mounts_path(job->inputs, i) : input->path;
+	bool writable = input->mode == DATA_RW_MOUNT || input->writable;
+	if (path)
+		add_bind(s, path, input->target, !writable);
+	if (path && input->no_exec) {
+		struct json_strings *o = &s->spec.mounts[s->spec.mount_count - 1].options;
+		o->items[o->count++] = "rnoexec"; // words() leaves room for one more
+	}
 }
 
 static void add_mounts(struct sandbox *s, const struct job *job)
@@ -65,8 +79,7 @@ static void add_mounts(struct sandbox *s, const struct job *job)
 	add_bind(s, arena_printf(&s->arena, "%s/outputs", path), job_outputs, false);
 	add_bind(s, arena_printf(&s->arena, "%s/logs", path), job_logs, false);
 	for (size_t i = 0; i < spec->input_count; i++)
-		add_bind(s, spec->inputs[i].path, spec->inputs[i].target,
-			spec->inputs[i].mode != DATA_RW_MOUNT);
+		add_input(s, job, i);
 	for (size_t i = 0; i < spec->bind_count; i++)
 		add_bind(s, spec->binds[i].source, spec->binds[i].target, spec->binds[i].read_only);
 	if (spec->secret_count)

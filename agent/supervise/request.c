@@ -146,7 +146,36 @@ static void pack_settings(struct pack *p, struct supervise_settings *s)
 	pack_bytes(p, &policy->cpus, sizeof(policy->cpus));
 	pack_number(p, &policy->memory);
 	pack_number(p, &policy->pids);
+	pack_data_policy(p, &s->data);
 	pack_bytes(p, &s->end_with_client, sizeof(s->end_with_client));
+}
+
+static void pack_data_policy(struct pack *p, struct data_policy *policy)
+{
+	pack_texts(p, &policy->bind_roots.items, &policy->bind_roots.count);
+	pack_texts(p, &policy->local_hosts.items, &policy->local_hosts.count);
+	pack_bytes(p, &policy->allow_fsimage, sizeof(policy->allow_fsimage));
+	pack_texts(p, &policy->profiles.items, &policy->profiles.count);
+	pack_number(p, &policy->max_bytes);
+	pack_bytes(p, &policy->cache, sizeof(policy->cache));
+}
+
+static void pack_ready(struct pack *p, struct supervise_request *r)
+{
+	size_t count = r->ready ? r->spec.input_count : 0;
+	r->ready = pack_array(p, r->ready, &count, sizeof(*r->ready));
+	for (size_t i = 0; i < count; i++) {
+		struct data_ready *ready = &r->ready[i];
+		pack_text(p, &ready->digest);
+		pack_text(p, &ready->kept);
+		pack_bytes(p, &ready->is_file, sizeof(ready->is_file));
+		pack_bytes(p, &ready->absent, sizeof(ready->absent));
+		pack_number(p, &ready->bytes);
+	}
+	if (!p->out && (count != r->spec.input_count || !count)) {
+		p->failed = p->failed || count;
+		r->ready = NULL;
+	}
 }
 
 static void pack_request(struct pack *p, struct supervise_request *r)
@@ -160,6 +189,7 @@ static void pack_request(struct pack *p, struct supervise_request *r)
 	pack_run(p, &r->run);
 	pack_image(p, &r->image);
 	pack_layers(p, r);
+	pack_ready(p, r);
 	pack_bytes(p, &r->listen_port, sizeof(r->listen_port));
 }
 
@@ -179,6 +209,7 @@ void supervise_request_pack(
 		.layers = job->layers->items,
 		.layer_count = job->layers->count,
 		.listen_port = job->listen_port,
+		.ready = (struct data_ready *)job->ready,
 	};
 	pack_request(&p, &r);
 }

@@ -13,6 +13,7 @@ struct supervise_settings {
 	uint64_t log_bytes;	// of its log; 0: no limit
 	uint64_t log_keep_free; // bytes of the disk that logs leave free
 	struct job_policy policy;
+	struct data_policy data;
 	bool end_with_client; // no job without who started it: killed when the connection ends
 };
 
@@ -26,6 +27,7 @@ struct supervise_request {
 	struct run run;	      // plain members only
 	struct oci_config image;
 	uint16_t listen_port;
+	struct data_ready *ready;   // of spec.inputs; NULL: nothing was prepared
 	struct store_layer *layers; // diff ids and forms, lowest first; no leases
 	size_t layer_count;
 };

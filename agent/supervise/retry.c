@@ -57,6 +57,7 @@ static int rest(struct supervisor *s, struct error *err)
 static int begin(struct supervisor *s, struct error *err)
 {
 	buffer_clear(&s->warnings);
+	s->trouble = (struct cause){0};
 	if (run_retry(s->run, s->store, err) < 0)
 		return -1;
 	announce(s);

@@ -234,6 +234,9 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 	if (s->request.spec.secret_count && s->run->attempt == 1 &&
 		job_secrets_mount(s->store, s->run->id, &s->request.spec, err) < 0)
 		return -1;
+	if (supervisor_inputs_open(s, err) < 0)
+		return -1;
+	s->job.inputs = s->inputs;
 	if (sandbox_open(&s->sandbox, &s->job, &s->request.settings.policy, err) < 0)
 		return -1;
 	s->has_sandbox = true;
@@ -314,7 +317,8 @@ static int watch(struct supervisor *s, struct error *err)
 	uint64_t seconds = s->request.spec.max_seconds;
 	s->output.failed = on_output_failed;
 	s->output.data = s;
-	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0)
+	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0 ||
+		supervisor_inputs_watch(s, err) < 0)
 		return -1;
 	s->exit_source = loop_add_fd(
 		s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err);
@@ -429,7 +433,8 @@ static void close_attempt(struct supervisor *s, int rc, struct error *err)
 	// These first: process 1 ends when all others have been reaped, and they are our children.
 	exec_sessions_end(s);
 	if (rc < 0)
-		s->end = (struct end){RUN_FAILED, cause_of_error(s->phase, err), 1};
+		s->end = (struct end){RUN_FAILED,
+			s->trouble.code ? s->trouble : cause_of_error(s->phase, err), 1};
 	loop_remove(s->exit_source);
 	loop_remove(s->deadline);
 	loop_remove(s->network_source);
@@ -447,6 +452,7 @@ static void close_attempt(struct supervisor *s, int rc, struct error *err)
 	if (s->has_sandbox && sandbox_close(&s->sandbox, &s->warnings, &second) < 0 && rc == 0)
 		*err = second;
 	s->has_sandbox = false;
+	supervisor_inputs_close(s);
 	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
 	s->output = (struct output){.pipe_fd = -1};
@@ -482,6 +488,7 @@ int supervisor_main(void)
 {
 	struct supervisor s = {.link_fd = -1,
 		.listen_fd = -1,
+		.inputs_fd = -1,
 		.stdin_fd = -1,
 		.lock_fd = -1,
 		.folder_fd = -1,

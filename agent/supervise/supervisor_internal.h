@@ -29,12 +29,15 @@ struct supervisor {
 	struct output output;
 	struct disk_watch *disk;
 	struct job job; // the sandbox's as long as that is open
+	struct data_mounts *inputs;
+	int inputs_fd; // the folder of their mount points; -1
 	struct sandbox sandbox;
 	struct loop_source *network_source; // NULL: there is none to watch
 	struct loop_source *exit_source, *deadline;
 	bool waiting; // between two attempts
 	bool has_sandbox;
 	struct container container;
+	struct cause trouble;	       // of a failure before the script; code NULL: by its phase
 	struct end end;		       // once the script has ended
 	struct buffer warnings;	       // of the sandbox, once that is closed
 	struct exec_session *sessions; // exec_session.h
@@ -47,6 +50,10 @@ struct supervisor {
 // A request on the control socket; a control_fn.
 void supervisor_answer(void *data, struct control_peer *peer, const struct json *request,
 	int fds[CONTROL_FDS_MAX]);
+// inputs.c
+int supervisor_inputs_open(struct supervisor *s, struct error *err);
+int supervisor_inputs_watch(struct supervisor *s, struct error *err);
+void supervisor_inputs_close(struct supervisor *s);
 // Close all that belonged to one attempt, and record its end if another one is to follow; that is
 // begun then, after a while. false: this was the last.
 bool supervisor_retry(struct supervisor *s);

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A job's inputs as long as it runs: attached before the sandbox, watched, and let go of after it.
+#include "agent/supervise/supervisor_internal.h"
+#include "base/file.h"
+#include "base/text.h"
+
+#include <unistd.h>
+
+enum { FLUSH_MS = 10 * 60 * 1000 };
+
+static const char *secret_of(void *data, const char *name)
+{
+	const struct job_spec *spec = data;
+	for (size_t i = 0; i < spec->secret_count; i++)
+		if (streq(spec->secrets[i].name, name))
+			return spec->secrets[i].value;
+	return NULL;
+}
+
+int supervisor_inputs_open(struct supervisor *s, struct error *err)
+{
+	const struct job_spec *spec = &s->request.spec;
+	const struct data_options o = {
+		.store = s->store,
+		.policy = &s->request.settings.data,
+		.sources = spec->inputs,
+		.count = spec->input_count,
+		.secret = secret_of,
+		.data = (void *)spec,
+	};
+	enum data_failure failure = DATA_FAILED;
+	size_t failed;
+	if (!spec->input_count)
+		return 0;
+	s->inputs_fd = directory_ensure(s->folder_fd, "inputs", 0755, err);
+	if (s->inputs_fd < 0)
+		return -1;
+	s->inputs = data_attach(&o, s->request.ready, s->inputs_fd, &failed, &failure, err);
+	if (s->inputs)
+		return 0;
+	s->trouble = cause_of_data(failure, err);
+	return -1;
+}
+
+// The script gets errors from there and decides itself; what is written down is why.
+static void on_died(void *data, size_t index, enum data_failure failure, const char *text)
+{
+	struct supervisor *s = data;
+	struct error ignored;
+	buffer_printf(&s->sandbox.warnings, "input %s: %s (%s)\n",
+		s->request.spec.inputs[index].name, text, data_failure_name(failure));
+	s->run->warnings = s->sandbox.warnings.data;
+	run_enter(s->run, s->run->state, NULL, &ignored);
+}
+
+int supervisor_inputs_watch(struct supervisor *s, struct error *err)
+{
+	return s->inputs ? data_mounts_watch(s->inputs, s->loop, on_died, s, err) : 0;
+}
+
+void supervisor_inputs_close(struct supervisor *s)
+{
+	enum data_failure failure = DATA_FAILED;
+	struct error err = {0};
+	size_t failed = 0;
+	if (s->inputs && data_detach(s->inputs, FLUSH_MS, &failed, &failure, &err) < 0) {
+		buffer_printf(&s->warnings, "%s (%s)\n", err.text, data_failure_name(failure));
+		// What the script wrote has not arrived: it has not done its work.
+		if (s->end.state == RUN_COMPLETED)
+			s->end = (struct end){RUN_FAILED, cause_of_data(failure, &err), 1};
+	}
+	s->inputs = NULL;
+	close_fdp(&s->inputs_fd);
+	s->inputs_fd = -1;
+}
