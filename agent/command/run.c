@@ -92,11 +92,14 @@ static int execute(struct command *c, const struct run_request *q, struct job_sp
 		return end_early(&prepared, q->image != NULL, err);
 	if (q->print_config)
 		return print_config(c, &job, err);
-	const struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
+	struct supervise_settings settings = {.grace_ms = c->config.stop_grace_ms,
 		.log_bytes = c->config.log_max_size,
 		.log_keep_free = c->config.log_keep_free,
 		.policy = c->config.policy,
-		.data = c->config.data};
+		.data = c->config.data,
+		.outputs = c->config.outputs};
+	if (spec->output_destination)
+		settings.outputs.destination = spec->output_destination;
 	const struct attach attach = {
 		.job = &job, .settings = &settings, .echo_fd = STDOUT_FILENO, .detach = q->detach};
 	struct attach_result result;

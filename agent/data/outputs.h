@@ -43,6 +43,7 @@ struct outputs_status {
 struct outputs_options {
 	int run_fd; // the attempt's directory
 	const char *run_id;
+	unsigned attempt;	 // from 1; a further one finds what the last one left there
 	const char *destination; // absolute
 	const struct outputs_policy *policy;
 	bool once; // the job has ended: one round, the manifest, the end

@@ -128,6 +128,25 @@ static void pack_layers(struct pack *p, struct supervise_request *r)
 	}
 }
 
+static void pack_data_policy(struct pack *p, struct data_policy *policy)
+{
+	pack_texts(p, &policy->bind_roots.items, &policy->bind_roots.count);
+	pack_texts(p, &policy->local_hosts.items, &policy->local_hosts.count);
+	pack_bytes(p, &policy->allow_fsimage, sizeof(policy->allow_fsimage));
+	pack_texts(p, &policy->profiles.items, &policy->profiles.count);
+	pack_number(p, &policy->max_bytes);
+	pack_bytes(p, &policy->cache, sizeof(policy->cache));
+}
+
+static void pack_outputs_policy(struct pack *p, struct outputs_policy *policy)
+{
+	pack_text(p, &policy->destination);
+	pack_number(p, &policy->interval_ms);
+	pack_number(p, &policy->limit_ms);
+	pack_number(p, &policy->max_bytes);
+	pack_number(p, &policy->max_files);
+}
+
 static void pack_settings(struct pack *p, struct supervise_settings *s)
 {
 	struct job_policy *policy = &s->policy;
@@ -147,17 +166,8 @@ static void pack_settings(struct pack *p, struct supervise_settings *s)
 	pack_number(p, &policy->memory);
 	pack_number(p, &policy->pids);
 	pack_data_policy(p, &s->data);
+	pack_outputs_policy(p, &s->outputs);
 	pack_bytes(p, &s->end_with_client, sizeof(s->end_with_client));
-}
-
-static void pack_data_policy(struct pack *p, struct data_policy *policy)
-{
-	pack_texts(p, &policy->bind_roots.items, &policy->bind_roots.count);
-	pack_texts(p, &policy->local_hosts.items, &policy->local_hosts.count);
-	pack_bytes(p, &policy->allow_fsimage, sizeof(policy->allow_fsimage));
-	pack_texts(p, &policy->profiles.items, &policy->profiles.count);
-	pack_number(p, &policy->max_bytes);
-	pack_bytes(p, &policy->cache, sizeof(policy->cache));
 }
 
 static void pack_ready(struct pack *p, struct supervise_request *r)

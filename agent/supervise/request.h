@@ -14,6 +14,7 @@ struct supervise_settings {
 	uint64_t log_keep_free; // bytes of the disk that logs leave free
 	struct job_policy policy;
 	struct data_policy data;
+	struct outputs_policy outputs; // destination: the job's own, if it has one
 	bool end_with_client; // no job without who started it: killed when the connection ends
 };
 

@@ -318,7 +318,7 @@ static int watch(struct supervisor *s, struct error *err)
 	s->output.failed = on_output_failed;
 	s->output.data = s;
 	if (output_watch(&s->output, s->loop, err) < 0 || watch_network(s, err) < 0 ||
-		supervisor_inputs_watch(s, err) < 0)
+		supervisor_inputs_watch(s, err) < 0 || supervisor_results_open(s, err) < 0)
 		return -1;
 	s->exit_source = loop_add_fd(
 		s->loop, s->container.init.pidfd, EPOLLIN, on_exit_of_container, s, err);
@@ -453,6 +453,7 @@ static void close_attempt(struct supervisor *s, int rc, struct error *err)
 		*err = second;
 	s->has_sandbox = false;
 	supervisor_inputs_close(s);
+	supervisor_results_finish(s);
 	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
 	s->output = (struct output){.pipe_fd = -1};
@@ -489,6 +490,7 @@ int supervisor_main(void)
 	struct supervisor s = {.link_fd = -1,
 		.listen_fd = -1,
 		.inputs_fd = -1,
+		.results.fd = -1,
 		.stdin_fd = -1,
 		.lock_fd = -1,
 		.folder_fd = -1,

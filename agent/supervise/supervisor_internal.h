@@ -3,6 +3,7 @@
 // A supervisor's parts, shared by its life (supervisor.c) and what it is asked (answer.c).
 #pragma once
 
+#include "agent/data/outputs.h"
 #include "agent/job/sandbox.h"
 #include "agent/supervise/control.h"
 #include "agent/supervise/disk_watch.h"
@@ -30,7 +31,9 @@ struct supervisor {
 	struct disk_watch *disk;
 	struct job job; // the sandbox's as long as that is open
 	struct data_mounts *inputs;
-	int inputs_fd; // the folder of their mount points; -1
+	int inputs_fd;		     // the folder of their mount points; -1
+	struct outputs_link results; // fd -1: nothing is copied
+	struct loop_source *results_source;
 	struct sandbox sandbox;
 	struct loop_source *network_source; // NULL: there is none to watch
 	struct loop_source *exit_source, *deadline;
@@ -54,6 +57,9 @@ void supervisor_answer(void *data, struct control_peer *peer, const struct json 
 int supervisor_inputs_open(struct supervisor *s, struct error *err);
 int supervisor_inputs_watch(struct supervisor *s, struct error *err);
 void supervisor_inputs_close(struct supervisor *s);
+// results.c: the synchroniser beside the job. Its failure is written down and nothing else.
+int supervisor_results_open(struct supervisor *s, struct error *err);
+void supervisor_results_finish(struct supervisor *s);
 // Close all that belonged to one attempt, and record its end if another one is to follow; that is
 // begun then, after a while. false: this was the last.
 bool supervisor_retry(struct supervisor *s);
