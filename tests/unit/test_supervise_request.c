@@ -52,7 +52,16 @@ static void pack_one(struct buffer *b)
 	struct store_layer layer = {.format = LAYER_DIRECTORY};
 	struct store_layers layers = {&layer, 1};
 	fill(&spec, &run, &image);
-	const struct job job = {&spec, &run, &store, &image, &layers, -1, -1, 1041};
+	struct data_ready ready[] = {{.digest = "ab", .kept = "datasets/x", .is_file = true}, {0}};
+	const struct job job = {.spec = &spec,
+		.run = &run,
+		.store = &store,
+		.image = &image,
+		.layers = &layers,
+		.ready = ready,
+		.stdin_fd = -1,
+		.listen_fd = -1,
+		.listen_port = 1041};
 	const struct supervise_settings settings = {.grace_ms = 77, .policy = job_policy_default};
 	supervise_request_pack(&job, &settings, b);
 }
@@ -91,6 +100,9 @@ static void test_round(void **state)
 	assert_int_equal(r.layer_count, 1);
 	assert_int_equal(r.layers[0].fd, -1);
 	assert_int_equal(r.listen_port, 1041);
+	assert_string_equal(r.ready[0].kept, "datasets/x");
+	assert_true(r.ready[0].is_file);
+	assert_null(r.ready[1].digest);
 	supervise_request_release(&r);
 }
 
