@@ -13,6 +13,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/neighbour.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
@@ -24,7 +25,7 @@
 #include <unistd.h>
 
 // IFF_LOWER_UP: <linux/if.h> has it, and cannot be included beside <net/if.h>.
-enum { LOOPBACK_INDEX = 1, LOWER_UP = 1 << 16 };
+enum { LOOPBACK_INDEX = 1, LOWER_UP = 1 << 16, NEIGHBOUR_QUESTIONS = 30 };
 
 static void link_up(struct netlink *n, unsigned index, const char *what)
 {
@@ -160,6 +161,21 @@ static void no_automatic_addresses(struct netlink *n, unsigned index)
 	netlink_close(n, families);
 }
 
+// The frames of a job wait in the interface's queue while the program cannot run (it has not
+// confined itself yet, or the node stalls), but only as long as the kernel goes on to ask for the
+// gateway's hardware address: three times, once a second, and then a first connection fails with
+// "no route".
+static void be_patient(struct netlink *n, unsigned index, const char *table)
+{
+	const struct ndtmsg header = {.ndtm_family = AF_UNSPEC};
+	netlink_begin(n, RTM_SETNEIGHTBL, 0, &header, sizeof(header), NULL); // no IPv6: as well
+	netlink_put(n, NDTA_NAME, table, strlen(table) + 1);
+	size_t parameters = netlink_open(n, NDTA_PARMS);
+	netlink_put_u32(n, NDTPA_IFINDEX, index);
+	netlink_put_u32(n, NDTPA_MCAST_PROBES, NEIGHBOUR_QUESTIONS);
+	netlink_close(n, parameters);
+}
+
 static int configure(
 	const struct network_plan *plan, unsigned index, bool egress_filter, struct error *err)
 {
@@ -176,6 +192,8 @@ static int configure(
 	if (plan->ipv6)
 		add_address(&n, index, NETWORK_ADDRESS_6, NETWORK_PREFIX_6);
 	add_routes(&n, plan, index);
+	be_patient(&n, index, "arp_cache");
+	be_patient(&n, index, "ndisc_cache");
 	return netlink_run(&n, err);
 }
 

@@ -6,7 +6,8 @@
     frame ADDRESS PORT   a SYN by packet(7), past the kernel's routes and traffic control; the answer is
                          the TCP flags that come back ("SA": it is there)
     dns RESOLV NAME      ask the first server of the file RESOLV
-Answers begin with "ok ", "refused " (at once: an error) or "timeout"."""
+Answers begin with "ok ", "refused " (at once: an error) or "timeout". A "+" before the kind says that it
+should answer: then it is waited for much longer, which costs nothing where all is well."""
 
 import concurrent.futures
 import ipaddress
@@ -19,6 +20,7 @@ import sys
 import time
 
 TIMEOUT = 1.5
+PATIENCE = 20  # a machine may stall, and takes the program that forwards with it
 INTERFACE = "eth0"
 PACKET_QDISC_BYPASS = 20
 source_ports = itertools.count(40000)
@@ -28,9 +30,9 @@ def family(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def exchange(kind, address, port, bound=False, data=b"?"):
+def exchange(timeout, kind, address, port, bound=False, data=b"?"):
     with socket.socket(family(address), kind) as s:
-        s.settimeout(TIMEOUT)
+        s.settimeout(timeout)
         if bound:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, INTERFACE.encode())
         s.connect((address, int(port)))
@@ -39,24 +41,24 @@ def exchange(kind, address, port, bound=False, data=b"?"):
         return s.recv(4096)
 
 
-def tcp(address, port):
-    return "ok " + exchange(socket.SOCK_STREAM, address, port).decode()
+def tcp(timeout, address, port):
+    return "ok " + exchange(timeout, socket.SOCK_STREAM, address, port).decode()
 
 
-def udp(address, port):
-    return "ok " + exchange(socket.SOCK_DGRAM, address, port).decode()
+def udp(timeout, address, port):
+    return "ok " + exchange(timeout, socket.SOCK_DGRAM, address, port).decode()
 
 
-def bound(address, port):
-    return "ok " + exchange(socket.SOCK_STREAM, address, port, bound=True).decode()
+def bound(timeout, address, port):
+    return "ok " + exchange(timeout, socket.SOCK_STREAM, address, port, bound=True).decode()
 
 
-def dns(resolv, name):
+def dns(timeout, resolv, name):
     with open(resolv) as f:
         server = re.search(r"^nameserver (\S+)", f.read(), re.M)[1]
     question = b"".join(bytes([len(p)]) + p.encode() for p in name.split(".")) + b"\0\0\x01\0\x01"
     query = struct.pack("!HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + question
-    answer = exchange(socket.SOCK_DGRAM, server, 53, data=query)
+    answer = exchange(timeout, socket.SOCK_DGRAM, server, 53, data=query)
     return f"ok {server} {ipaddress.ip_address(answer[-4:])}"
 
 
@@ -92,15 +94,15 @@ def syn_frame(address, port, source_port, own_mac):
     return bytes.fromhex("9a559a559a55") + own_mac + kind + packet + segment
 
 
-def frame(address, port):
+def frame(timeout, address, port):
     six = ":" in address
     source_port = next(source_ports)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as s:
         s.bind((INTERFACE, 3))
         s.setsockopt(263, PACKET_QDISC_BYPASS, 1)
-        s.settimeout(TIMEOUT)
+        s.settimeout(timeout)
         s.send(syn_frame(address, port, source_port, s.getsockname()[4]))
-        end = time.monotonic() + TIMEOUT
+        end = time.monotonic() + timeout
         while time.monotonic() < end:
             got, where = s.recvfrom(2048)
             at = 14 + (40 if six else 20)
@@ -114,8 +116,9 @@ def frame(address, port):
 
 def run(words):
     begin = time.monotonic()
+    timeout = PATIENCE if words[0].startswith("+") else TIMEOUT
     try:
-        return globals()[words[0]](*words[1:])
+        return globals()[words[0].lstrip("+")](timeout, *words[1:])
     except TimeoutError:
         return "timeout"
     except OSError as e:

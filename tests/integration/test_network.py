@@ -73,7 +73,9 @@ class Space:
         assert server.stdout.readline() == "ready\n"
 
     def probe(self, *probes):
-        text = self.run(PYTHON, HERE / "network_probe.py", *probes).stdout
+        """Probes that should be answered."""
+        patient = [f"+{p}" for p in probes]
+        text = self.run(PYTHON, HERE / "network_probe.py", *patient).stdout
         return dict(zip(probes, json.loads(text), strict=True))
 
     def close(self):
@@ -192,8 +194,8 @@ def only_slirp():
 
 
 def test_reaches_ordinary_addresses(outer, program):
-    probes = [f"{kind} {address} {PORT}" for address in ("10.99.0.1",) for kind in ("tcp", "udp")]
-    six = [f"{kind} fd99::1 {PORT}" for kind in ("tcp", "udp")] if program == "pasta" else []
+    probes = [f"+{kind} 10.99.0.1 {PORT}" for kind in ("tcp", "udp")]
+    six = [f"+{kind} fd99::1 {PORT}" for kind in ("tcp", "udp")] if program == "pasta" else []
     answers = outer.inside(*probes, *six, options=using(program))
     assert answers == {p: "ok peer" for p in probes + six}
     assert outer.report[0] == program
@@ -223,7 +225,7 @@ def test_metadata_and_loopback_are_out_of_reach(outer, program):
 
 def test_bound_sockets_do_not_pass_by(outer):
     """A socket bound to the interface passes by an unreachable route, without any capability."""
-    control = f"bound 10.99.0.1 {PORT}"
+    control = f"+bound 10.99.0.1 {PORT}"
     tried = [f"bound {address} {PORT}" for address in METADATA]
     answers = outer.inside(control, *tried)
     assert answers.pop(control) == "ok peer"
@@ -232,10 +234,10 @@ def test_bound_sockets_do_not_pass_by(outer):
 
 def test_raw_frames_do_not_pass_by(outer, program):
     """With CAP_NET_RAW a job writes frames to any address, the loopback's too."""
-    control = [f"frame 10.99.0.1 {PORT}"]
+    control = [f"+frame 10.99.0.1 {PORT}"]
     tried = [f"frame {a} {PORT}" for a in ("169.254.169.254", "127.0.0.1", "127.0.0.53", "0.0.0.0")]
     if program == "pasta":
-        control += [f"frame fd99::1 {PORT}"]
+        control += [f"+frame fd99::1 {PORT}"]
         tried += [
             f"frame {a} {PORT}"
             for a in ("fd00:ec2::254", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254")
@@ -261,7 +263,7 @@ def test_names_resolve(outer, program, server, inside):
         inside = "198.18.0.3"
     else:
         outer.resolv_conf(f"search example.test\nnameserver {server}\n")
-    question = f"dns {outer.folder / 'resolv.conf'} stoker.example"
+    question = f"+dns {outer.folder / 'resolv.conf'} stoker.example"
     answers = outer.inside(question, options=using(program))
     assert answers[question] == f"ok {inside} 10.99.0.77"
     assert "search example.test\n" in outer.resolv
@@ -281,7 +283,7 @@ def test_pasta_that_cannot_start(outer):
     broken.write_text("#!/bin/sh\necho no pasta today >&2\nexit 1\n")
     broken.chmod(0o755)
     outer.run("mount", "--bind", broken, "/usr/bin/pasta")
-    probe = f"tcp 10.99.0.1 {PORT}"
+    probe = f"+tcp 10.99.0.1 {PORT}"
     assert outer.inside(probe, f"tcp fd99::1 {PORT}") == {
         probe: "ok peer",
         f"tcp fd99::1 {PORT}": "refused Network is unreachable",
@@ -296,7 +298,7 @@ def test_pasta_that_cannot_start(outer):
 def test_a_program_that_dies_is_replaced(outer):
     script = (
         f"touch {outer.folder}/in; while ! test -e {outer.folder}/go; do sleep 0.01; done;"
-        f"exec {PYTHON} {HERE}/network_probe.py 'tcp 10.99.0.1 {PORT}'"
+        f"exec {PYTHON} {HERE}/network_probe.py '+tcp 10.99.0.1 {PORT}'"
     )
     with outer.running(
         DRIVER, "--report", outer.folder / "report", "sh", "-c", script, stdout=subprocess.PIPE
@@ -309,6 +311,27 @@ def test_a_program_that_dies_is_replaced(outer):
         (outer.folder / "go").touch()
         assert json.loads(driver.communicate(timeout=30)[0]) == ["ok peer"]
     wait_for(lambda: not alive(outer.report[1]))
+
+
+def test_a_first_connection_outlasts_a_stall(outer):
+    """Of the program, or of the whole node: longer than a kernel asks for a neighbour by itself (3 s)."""
+    probes = [f"+tcp {address} {PORT}" for address in ("10.99.0.1", "fd99::1")]
+    report = outer.folder / "report"
+    with outer.running(
+        DRIVER,
+        "--report",
+        report,
+        PYTHON,
+        HERE / "network_probe.py",
+        *probes,
+        stdout=subprocess.PIPE,
+    ) as driver:
+        wait_for(report.exists)
+        os.kill(outer.report[1], signal.SIGSTOP)
+        time.sleep(4)
+        with contextlib.suppress(ProcessLookupError):  # the probe has given up already
+            os.kill(outer.report[1], signal.SIGCONT)
+        assert json.loads(driver.communicate(timeout=30)[0]) == ["ok peer"] * 2
 
 
 def alive(pid):
@@ -396,14 +419,14 @@ def open_device(n):
 def test_the_device_may_be_for_root_only(outer, program, mode):
     open_device(outer)
     outer.run("chmod", mode, "/dev/net/tun")
-    probe = f"tcp 10.99.0.1 {PORT}"
+    probe = f"+tcp 10.99.0.1 {PORT}"
     assert outer.inside(probe, options=using(program)) == {probe: "ok peer"}
 
 
 def test_rootless(outer, program):
     """An ordinary user, whose namespace maps that user only. No eBPF: the filter at the egress."""
     open_device(outer)
-    good = [f"tcp 10.99.0.1 {PORT}", f"bound 10.99.0.1 {PORT}"]
+    good = [f"+tcp 10.99.0.1 {PORT}", f"+bound 10.99.0.1 {PORT}"]
     bad = [f"tcp {METADATA[0]} {PORT}", f"bound {METADATA[0]} {PORT}", f"tcp 127.0.0.1 {PORT}"]
     done = outer.run(
         "setpriv",
