@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const folders[] = {"upper", "work", "code", "outputs", "logs"};
+static const char *const folders[] = {"upper", "work", "code", "outputs", "logs",
+	"tree"}; // the last: of an environment being built
 
 // Nothing of the job runs any more, so nobody swaps names under our hands; links are not followed.
 static int take(const char *path, struct error *err)
