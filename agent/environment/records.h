@@ -3,15 +3,17 @@
 // What a node knows of environments, <state>/environments/:
 //
 //   <E>.json            an environment: E, its lock, its base, the derived image's reference and
-//                       layer digest, size, times, from which requests, who built it
+//                       layer digest, size, times, who built it; when it was last used is the
+//                       file's modification time
 //   requests/<R>.json   what a request became: E and when it was resolved; or how it failed, until
 //                       when that is believed
 //   locks/<R>           single flight (flock)
 //   tools/<image>.json  what an image offers (tools.h)
 //   build/<random>/     under way; locked by its maker, swept when he is gone
 //
-// The layers and documents are the store's; a record whose image was evicted is no environment any
-// more (environment_records_find() says 0 and the caller builds from the record's lock).
+// Every file appears by rename after fsync; one that is damaged is as good as none. The layers and
+// documents are the store's: a record whose image was evicted is no environment any more, but its
+// lock says how to build it again.
 #pragma once
 
 #include "agent/environment/environment.h"
@@ -29,8 +31,12 @@ struct environment_record {
 	struct json_strings activation; // "K=V", what was put into the image's Env
 };
 
+enum { ENVIRONMENT_RECORD_BYTES_MAX = 2 * LOCK_BYTES_MAX };
+
+// `used_ms` is not written: it is now.
 int environment_record_write(
 	struct store *s, const struct environment_record *r, struct error *err);
+void environment_record_touch(struct store *s, const char *key); // used now
 int environment_record_read(struct store *s, struct arena *a, const char *key,
 	struct environment_record *r, struct error *err); // ERROR_NOT_FOUND
 int environment_record_list(struct store *s, struct arena *a, struct environment_record **records,
@@ -54,9 +60,21 @@ int environment_answer_write(struct store *s, const char *request_key,
 int environment_answer_read(struct store *s, struct arena *a, const char *request_key,
 	struct environment_answer *x, struct error *err);
 
-// The right to build a request: 0 with the lock, 1 another process has it, -1.
+// The right to build a request: 0 with the lock, 1 another process has it (try again later), -1.
+// Close the descriptor to give it up.
 int environment_lock_take(struct store *s, const char *request_key, int *fd, struct error *err);
 
-// A folder to build in, locked by the descriptor; its path.
+// A folder to build in, locked by the descriptor (of the folder itself, which may be handed on);
+// its absolute path, owned by the caller. It goes with environment_build_remove(), or is swept once
+// no process holds the descriptor.
 int environment_build_folder(struct store *s, int *fd, char **path, struct error *err);
-void environment_build_sweep(struct store *s); // of builders that are gone
+int environment_build_remove(struct store *s, const char *path, struct error *err);
+// Folders of builders that are gone, locks that nobody holds, answers that are believed no more.
+void environment_build_sweep(struct store *s);
+
+// What an image offers, by the hexadecimal digits of its manifest's digest: a document of tools.h.
+int environment_tools_write(
+	struct store *s, const char *image_hex, const void *data, size_t size, struct error *err);
+// Appended to `b`. 1, 0 (not known), -1.
+int environment_tools_read(
+	struct store *s, const char *image_hex, struct buffer *b, struct error *err);
