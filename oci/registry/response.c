@@ -89,6 +89,16 @@ static void content_type(struct response *r, char *value)
 		copy_text(r->media_type, sizeof(r->media_type), value);
 }
 
+// Cut or changed, they would name another content: then rather none.
+static void copy_whole(char *to, size_t size, const char *from)
+{
+	for (const char *p = from; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return;
+	if (strlen(from) < size)
+		copy_text(to, size, from);
+}
+
 static void field(struct response *r, const char *name, char *value)
 {
 	struct error ignored;
@@ -98,6 +108,10 @@ static void field(struct response *r, const char *name, char *value)
 		content_range(r, value);
 	} else if (strcasecmp(name, "content-type") == 0) {
 		content_type(r, value);
+	} else if (strcasecmp(name, "etag") == 0) {
+		copy_whole(r->etag, sizeof(r->etag), value);
+	} else if (strcasecmp(name, "last-modified") == 0) {
+		copy_whole(r->last_modified, sizeof(r->last_modified), value);
 	} else if (strcasecmp(name, "retry-after") == 0) {
 		retry_after(r, value);
 	} else if (strcasecmp(name, "docker-content-digest") == 0) {

@@ -29,6 +29,7 @@ struct transfer {
 	bool cancelled;
 	bool enough; // ended by us: the head was all we wanted
 	bool retry;
+	const char *ca_remedy;
 	CURLcode code;
 	struct error error; // of an event or of our own
 	char curl_text[CURL_ERROR_SIZE];
@@ -126,15 +127,20 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *data)
 	return begin(t) < 0 || t->events->body(t->data, bytes, size, &t->error) < 0 ? 0 : size;
 }
 
+static void add_line(struct transfer *t, const char *line)
+{
+	struct curl_slist *headers = t->http->curl->slist_append(t->headers, line);
+	if (!headers)
+		abort();
+	t->headers = headers;
+}
+
 static void add_header(struct transfer *t, const char *name, const char *value)
 {
 	if (!value)
 		return;
 	cleanup_free char *line = xasprintf("%s: %s", name, value);
-	struct curl_slist *headers = t->http->curl->slist_append(t->headers, line);
-	if (!headers)
-		abort();
-	t->headers = headers;
+	add_line(t, line);
 }
 
 static const char *proxy_for(const struct http *h, const struct transfer_options *o)
@@ -162,6 +168,10 @@ static CURLcode set_connection(struct transfer *t, const struct transfer_options
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	if (o->open_socket) {
+		SET(CURLOPT_OPENSOCKETFUNCTION, o->open_socket);
+		SET(CURLOPT_OPENSOCKETDATA, o->socket_data);
+	}
 	SET(CURLOPT_PROXY, proxy_for(h, o));
 	// A proxy named for this host is taken whatever the environment says.
 	SET(CURLOPT_NOPROXY, !o->proxy && h->no_proxy ? h->no_proxy : "");
@@ -211,6 +221,10 @@ struct transfer *transfer_start(struct http *h, const struct transfer_options *o
 	add_header(t, "Authorization", o->authorization);
 	add_header(t, "Accept", o->accept);
 	add_header(t, "Range", o->range);
+	for (const char *const *line = o->headers; line && *line; line++)
+		add_line(t, *line);
+	t->ca_remedy =
+		o->ca_remedy ? o->ca_remedy : "name its CA under registries.hosts in agent.yaml";
 	t->code = set_connection(t, o);
 	if (t->code == CURLE_OK)
 		t->code = set_exchange(t, o);
@@ -254,9 +268,7 @@ static void explain(struct transfer *t)
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_ISSUER_ERROR:
 		error_set(&t->error, ERROR_DENIED,
-			"the server's certificate is not trusted: %s; name its CA under "
-			"registries.hosts in agent.yaml",
-			text);
+			"the server's certificate is not trusted: %s; %s", text, t->ca_remedy);
 		break;
 	case CURLE_PARTIAL_FILE:
 		error_set(&t->error, ERROR_UNAVAILABLE, "the answer was cut short: %s", text);
@@ -313,6 +325,7 @@ static void find_stalls(struct http *h)
 				ACTIVE_BYTES, seconds);
 		else
 			error_set(&t->error, ERROR_UNAVAILABLE, "no byte for %lld s", seconds);
+		t->response.stalled = true;
 		t->complete = true;
 	}
 }

@@ -42,8 +42,13 @@ struct transfer_options {
 	const char *url;
 	const char *authorization, *accept, *range; // values of headers, NULL if none
 	const char *form;			    // body of a POST
-	const char *ca;	   // PEM, trusted as well; must outlive the transfer
-	const char *proxy; // instead of those above
+	const char *ca;		    // PEM, trusted as well; must outlive the transfer
+	const char *proxy;	    // instead of those above
+	const char *const *headers; // further lines, "Name: value", NULL-terminated; NULL: none
+	// Makes the sockets (CURLOPT_OPENSOCKETFUNCTION): may refuse an address; NULL: curl does.
+	curl_opensocket_callback open_socket;
+	void *socket_data;
+	const char *ca_remedy; // what to do about a certificate; NULL: what helps for registries
 };
 
 // Loads curl. `now` and the limits are the caller's to set.
