@@ -17,23 +17,6 @@ static unsigned attempts_of(struct store *s, const char *id)
 	return runs_fd < 0 ? 0 : run_attempt_last(runs_fd, id);
 }
 
-// The record goes last: a removal that is broken off leaves a run that can be removed again.
-int run_remove(struct store *s, const char *id, struct error *err)
-{
-	static const char *const large[] = {"upper", "work", "code", "outputs", "logs"};
-	unsigned last = attempts_of(s, id);
-	for (size_t i = 0; i < array_size(large) * last; i++) {
-		cleanup_free char *path = xasprintf("runs/%s/%zu/%s", id,
-			last - i / array_size(large), large[i % array_size(large)]);
-		if (directory_remove(s->state_fd, path, err) < 0)
-			return error_context(err, "run %s", id);
-	}
-	cleanup_free char *path = xasprintf("runs/%s", id);
-	if (directory_remove(s->state_fd, path, err) < 0)
-		return error_context(err, "run %s", id);
-	return 0;
-}
-
 // <experiment>_<seconds>_<8 hex digits>
 static uint64_t seconds_of(const char *id)
 {

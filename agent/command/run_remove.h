@@ -3,14 +3,10 @@
 // Removing runs that have ended.
 #pragma once
 
-#include "base/error.h"
-#include "oci/store/store.h"
+#include "agent/job/run.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-// The caller has seen that it has ended.
-int run_remove(struct store *s, const char *id, struct error *err);
 
 struct run_prune {
 	uint64_t keep;	     // the newest, by their start; 0: no matter how many

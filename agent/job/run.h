@@ -114,6 +114,8 @@ int run_end_attempt(struct run *r, enum run_state state, const struct cause *cau
 int run_retry(struct run *r, struct store *s, struct error *err);
 // The number of the last attempt; 0: there is no run of that name.
 unsigned run_attempt_last(int runs_fd, const char *id);
+// Remove all of a run. The caller has seen that it has ended.
+int run_remove(struct store *s, const char *id, struct error *err);
 // Its directory, or -1.
 int run_attempt_open(int runs_fd, const char *id, unsigned attempt, struct error *err);
 void run_release(struct run *r); // frees; fine on a zeroed one

@@ -128,6 +128,7 @@ struct job_spec {
 	const char *working_directory, *user; // NULL: the image's
 	const struct job_bind *binds;
 	size_t bind_count;
+	bool variables_alone; // it gets `variables` and nothing of the image's or the run's
 };
 
 // Parse a document; nothing outside it is looked at and relative paths stay relative. ERROR_INVALID

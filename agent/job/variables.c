@@ -90,11 +90,13 @@ const char **job_variables(struct arena *a, const struct oci_config *image,
 	v.items = arena_array(a, const char *,
 		image->env.count + RUN_VARIABLES_MAX + spec->input_count * PER_INPUT +
 			spec->variables.count + spec->secret_count);
-	set(&v, "PATH", container_default_path);
-	set(&v, "HOSTNAME", hostname);
-	for (size_t i = 0; i < image->env.count; i++)
-		set_text(&v, image->env.items[i]);
-	set_run(&v, run);
+	if (!spec->variables_alone) {
+		set(&v, "PATH", container_default_path);
+		set(&v, "HOSTNAME", hostname);
+		for (size_t i = 0; i < image->env.count; i++)
+			set_text(&v, image->env.items[i]);
+		set_run(&v, run);
+	}
 	for (size_t i = 0; i < spec->input_count; i++)
 		set_input(&v, &spec->inputs[i]);
 	for (size_t i = 0; i < spec->variables.count; i++)

@@ -84,6 +84,7 @@ static void pack_spec(struct pack *p, struct job_spec *s)
 	pack_text(p, &s->working_directory);
 	pack_text(p, &s->user);
 	pack_binds(p, s);
+	pack_bytes(p, &s->variables_alone, sizeof(s->variables_alone));
 }
 
 static void pack_run(struct pack *p, struct run *r)
