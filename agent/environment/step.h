@@ -21,12 +21,15 @@ struct step {
 	uint64_t max_seconds;  // of this step; 0: what is left of the build
 	// Each whole line (without its newline) as it is printed; may be NULL.
 	void (*line)(void *data, const char *line);
+	// Some times a second, as long as it runs; may be NULL.
+	void (*tick)(void *data);
 	void *data;
 };
 
 struct step_result {
 	int exit_status;
 	enum environment_failure failure; // of the sandbox: out of memory, time, space; else OK
+	char message[sizeof(((struct error *)0)->text)]; // of that failure, one line
 	struct buffer output; // the last STEP_OUTPUT_MAX bytes, stdout and stderr together
 };
 enum { STEP_OUTPUT_MAX = 4 * 1024 * 1024 };
