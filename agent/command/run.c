@@ -4,6 +4,7 @@
 #include "agent/command/run_prepare.h"
 #include "agent/command/run_remove.h"
 #include "agent/command/run_request.h"
+#include "agent/job/git.h"
 #include "agent/job/other_runtime.h"
 #include "base/memory.h"
 #include "base/text.h"
@@ -129,10 +130,12 @@ static void prune(struct command *c)
 
 static int run_job(struct command *c, struct run_request *q, struct job_spec *s, struct error *err)
 {
-	cleanup_run struct run run = {0};
+	cleanup_run struct run run = {.spec = s};
 	if (command_open(c, err) < 0 || choose_image(c, q, s, err) < 0 ||
 		job_secrets_read(s, err) < 0)
 		return -1;
+	if (s->source_directory)
+		s->properties = git_properties(&s->arena, s->source_directory);
 	if (!s->resources.disk)
 		s->resources.disk = c->config.policy.disk;
 	run_sweep(c->store);

@@ -285,7 +285,7 @@ static int prepare_once(struct run_prepare *p, struct error *err)
 	if (get_environment(p, err) < 0 || get_inputs(p, err) < 0 ||
 		run_enter(p->job->run, RUN_PREPARING, "preparing", err) < 0)
 		return -1;
-	return job_snapshot(p->job, err);
+	return job_snapshot(p->job, &p->command->config.policy, err);
 }
 
 // Signals are held back since the pull: one that comes ends the wait.
@@ -317,7 +317,11 @@ int run_prepare(struct run_prepare *p, struct error *err)
 	job->image = &p->config;
 	job->layers = &p->layers;
 	p->phase = CAUSE_CHECKING;
-	if (job_check(job->spec, err) < 0)
+	const struct config *config = &p->command->config;
+	if (job_check(job->spec, config, NULL, err) < 0)
+		return -1;
+	p->phase = CAUSE_PREPARING; // where a refusal is the node's decision
+	if (job_check_allowed(job->spec, config, err) < 0)
 		return -1;
 	for (uint64_t tries = 0; prepare_once(p, err) < 0; tries++) {
 		store_layers_release(&p->layers);

@@ -36,6 +36,8 @@
 //     memory: 16g                   # what the node has without a reserve, if not given
 //     pids: 4096
 //     disk: 100g                    # of all that a job writes; no limit if not given
+//     snapshot_bytes: 300m          # of a job's source_directory
+//     snapshot_files: 2000
 //   environments: …                 # agent/config/policies.h, agent.yaml(5)
 //   data: …
 //   outputs: …

@@ -105,6 +105,10 @@ int policy_decode_job_defaults(
 		{"memory", policy_decode_size, offsetof(struct job_policy, memory), JSON_NULLABLE},
 		{"pids", policy_decode_pids, offsetof(struct job_policy, pids), JSON_NULLABLE},
 		{"disk", policy_decode_size, offsetof(struct job_policy, disk), JSON_NULLABLE},
+		{"snapshot_bytes", policy_decode_size, offsetof(struct job_policy, snapshot_bytes),
+			JSON_NULLABLE},
+		{"snapshot_files", json_decode_uint64, offsetof(struct job_policy, snapshot_files),
+			JSON_NULLABLE},
 		{0},
 	};
 	return json_decode_object(d, value, fields, true, target, err);

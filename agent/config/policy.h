@@ -26,7 +26,8 @@ struct job_policy {
 	enum job_network network;
 	double cpus;
 	uint64_t memory, pids;
-	uint64_t disk; // of all that a job writes
+	uint64_t disk;				 // of all that a job writes
+	uint64_t snapshot_bytes, snapshot_files; // of source_directory; 0: agent/job/spec.h says
 };
 extern const struct job_policy job_policy_default;
 

@@ -11,9 +11,10 @@
 #include <stdint.h>
 
 enum {
-	DATA_FILES_MAX = 10000,		  // of one input
-	DATA_INLINE_MAX = 1024 * 1024,	  // bytes
-	DATA_OPTIONS_MAX = 64,		  // of a mount or its helper
+	DATA_FILES_MAX = 10000,	       // of one input
+	DATA_INLINE_MAX = 1024 * 1024, // bytes
+	DATA_OPTIONS_MAX = 64,	       // of a mount or its helper
+	DATA_URL_MAX = 8192,
 	DATA_SECONDS_DEFAULT = 24 * 3600, // for all of one input, if not given
 };
 
@@ -30,7 +31,7 @@ enum data_kind {
 };
 
 enum data_mode {
-	DATA_RO_MOUNT, // the default
+	DATA_RO_MOUNT, // the default, but for http: that is always brought here first
 	DATA_RW_MOUNT,
 	DATA_DOWNLOAD, // all of it is on this disk before the script starts; read-only
 	DATA_DIRECT,   // nothing is mounted: the script gets the address
@@ -93,8 +94,26 @@ struct data_source {
 
 const char *data_kind_name(enum data_kind kind); // "http"
 const char *data_mode_name(enum data_mode mode); // "ro_mount"
+// What the script gets for the input: the target, or in DATA_DIRECT the address.
+const char *data_source_reference(const struct data_source *s);
 // One entry of `inputs`; a json_decode_fn: target is struct data_source. Checks all that can be
 // checked without looking outside: members of other kinds, modes a kind does not have, names, URLs
 // with a user and password in them (secrets are for that), targets.
 json_decode_fn data_source_decode;
 json_decode_fn data_name_decode; // const char *: letters, digits and '_', no digit first
+
+// What is wrong with an http or https address: "must begin with http:// or https://"; NULL:
+// nothing. A user or a password in it is wrong, too.
+const char *data_url_complaint(const char *url);
+
+// The keys of an input and of one of its files, and the words that some of them take: for programs
+// that want to know them (docs/job.schema.json is checked against these).
+extern const struct json_field data_source_fields[], data_file_fields[];
+struct data_words {
+	const char *key;
+	const char *const *words; // NULL-terminated
+};
+extern const struct data_words data_source_words[];
+// The index of the word that stands there, else "must be a, b or c".
+int data_word_decode(struct json_decoder *d, const struct json *value, const char *const *words,
+	unsigned *index, struct error *err);

@@ -33,7 +33,7 @@ static int check_script(const struct job_spec *spec, struct error *err)
 	return 0;
 }
 
-static int check_source(const char *what, const char *path, struct error *err)
+static int check_bind(const char *what, const char *path, struct error *err)
 {
 	struct stat st;
 	if (stat(path, &st) < 0)
@@ -41,6 +41,46 @@ static int check_source(const char *what, const char *path, struct error *err)
 	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
 		return error_set(
 			err, ERROR_INVALID, "%s: %s is neither a folder nor a file", what, path);
+	return 0;
+}
+
+static int check_input(const struct data_source *input, struct error *err)
+{
+	struct error reason = {0};
+	cleanup_free char *what = xasprintf("input %s", input->name);
+	if (!input->path || check_bind(what, input->path, &reason) == 0)
+		return 0;
+	if (input->optional && reason.kind == ERROR_NOT_FOUND)
+		return 0;
+	*err = reason;
+	return -1;
+}
+
+struct snapshot_limits job_snapshot_limits(const struct job_policy *policy, const char *state_dir)
+{
+	struct snapshot_limits limits = {
+		.bytes = policy->snapshot_bytes ? policy->snapshot_bytes : JOB_SNAPSHOT_BYTES,
+		.files = policy->snapshot_files ? policy->snapshot_files : JOB_SNAPSHOT_FILES,
+	};
+	struct stat st;
+	if (stat(state_dir, &st) == 0) {
+		limits.skip_dev = st.st_dev;
+		limits.skip_ino = st.st_ino;
+	}
+	return limits;
+}
+
+static int check_snapshot(const struct job_spec *spec, const struct config *config,
+	struct snapshot_size *size, struct error *err)
+{
+	const struct snapshot_limits limits =
+		job_snapshot_limits(&config->policy, config->state_dir);
+	cleanup_fd int folder = directory_open(AT_FDCWD, spec->source_directory, err);
+	if (folder < 0 || snapshot_measure(folder, &limits, spec->entry_script, size, err) < 0)
+		return error_context(err, "source_directory");
+	if (size->wanted_ignored)
+		return error_set(err, ERROR_INVALID, "entry_script %s is left out by %s",
+			spec->entry_script, size->rules ? size->rules : "the copy");
 	return 0;
 }
 
@@ -58,9 +98,11 @@ static int check_plan(const struct job_spec *spec, struct error *err)
 		.process.cwd = spec->working_directory ? spec->working_directory : "/",
 	};
 	for (size_t i = 0; i < spec->input_count; i++)
-		container.mounts[n++] = (struct runtime_mount){.source = spec->inputs[i].path,
-			.destination = spec->inputs[i].target,
-			.options = bind};
+		if (spec->inputs[i].mode != DATA_DIRECT)
+			container.mounts[n++] = (struct runtime_mount){
+				.source = spec->inputs[i].path ? spec->inputs[i].path : "/",
+				.destination = spec->inputs[i].target,
+				.options = bind};
 	for (size_t i = 0; i < spec->bind_count; i++)
 		container.mounts[n++] = (struct runtime_mount){.source = spec->binds[i].source,
 			.destination = spec->binds[i].target,
@@ -69,17 +111,19 @@ static int check_plan(const struct job_spec *spec, struct error *err)
 	return container_plan(&a, &container, NULL, &plan, err);
 }
 
-int job_check(const struct job_spec *spec, struct error *err)
+int job_check(const struct job_spec *spec, const struct config *config,
+	struct snapshot_size *snapshot, struct error *err)
 {
-	if (spec->entry_script && check_script(spec, err) < 0)
+	struct snapshot_size size;
+	if (spec->entry_script &&
+		(check_script(spec, err) < 0 ||
+			check_snapshot(spec, config, snapshot ? snapshot : &size, err) < 0))
 		return -1;
-	for (size_t i = 0; i < spec->input_count; i++) {
-		cleanup_free char *what = xasprintf("input %s", spec->inputs[i].name);
-		if (check_source(what, spec->inputs[i].path, err) < 0)
+	for (size_t i = 0; i < spec->input_count; i++)
+		if (check_input(&spec->inputs[i], err) < 0)
 			return -1;
-	}
 	for (size_t i = 0; i < spec->bind_count; i++)
-		if (check_source("bind", spec->binds[i].source, err) < 0)
+		if (check_bind("bind", spec->binds[i].source, err) < 0)
 			return -1;
 	return check_plan(spec, err);
 }

@@ -5,13 +5,21 @@
 #pragma once
 
 #include "agent/data/data.h"
+#include "agent/config/config.h"
 #include "agent/job/run.h"
+#include "agent/job/snapshot.h"
 #include "agent/job/spec.h"
 #include "oci/store/store.h"
 
 // What can be said before anything is pulled: are the source directory, the entry script and the
-// inputs there and fit to be mounted? ERROR_NOT_FOUND, ERROR_INVALID, ERROR_DENIED.
-int job_check(const struct job_spec *spec, struct error *err);
+// inputs of this node there and fit to be mounted, and is the copy not too large? ERROR_NOT_FOUND,
+// ERROR_INVALID, ERROR_DENIED, ERROR_LIMIT. `snapshot` may be NULL.
+int job_check(const struct job_spec *spec, const struct config *config,
+	struct snapshot_size *snapshot, struct error *err);
+// Does the node's configuration allow it: host network, places of inputs and outputs, kinds of
+// mounts? ERROR_DENIED.
+int job_check_allowed(const struct job_spec *spec, const struct config *config, struct error *err);
+struct snapshot_limits job_snapshot_limits(const struct job_policy *policy, const char *state_dir);
 
 struct job {
 	const struct job_spec *spec;
@@ -31,6 +39,6 @@ struct job {
 
 // Make the run's code/: a copy of the source directory, with the places of outputs/ and logs/.
 // With further attempts to come it is kept beside them (the run's source/).
-int job_snapshot(const struct job *job, struct error *err);
+int job_snapshot(const struct job *job, const struct job_policy *policy, struct error *err);
 // The same for a further attempt, from what was kept.
 int job_snapshot_again(const struct job *job, struct error *err);

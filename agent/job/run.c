@@ -85,7 +85,12 @@ int run_create(struct run *r, struct store *s, const char *experiment, const cha
 	const void *document, size_t size, struct error *err)
 {
 	*r = (struct run){
-		.runs_fd = -1, .fd = -1, .lock_fd = -1, .attempt = 1, .created_ms = wall_ms()};
+		.runs_fd = -1,
+		.fd = -1,
+		.lock_fd = -1,
+		.attempt = 1,
+		.created_ms = wall_ms(),
+		.spec = r->spec};
 	r->client.pid = getpid();
 	r->client.start_time = process_start_time(getpid());
 	boot_id_get(r->boot_id);

@@ -28,6 +28,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct job_spec;
+
 enum run_state {
 	RUN_NOT_STARTED,
 	RUN_PREPARING,
@@ -85,6 +87,7 @@ struct run {
 		pid_t pid;
 		uint64_t start_time;
 	} client;
+	const struct job_spec *spec; // what run.json repeats of it; NULL: nothing. The owner's.
 	struct run_supervisor {
 		pid_t pid; // 0: there was none yet
 		uint64_t start_time;
@@ -93,6 +96,7 @@ struct run {
 };
 
 // Make the directory, with the specification's text in a file of that name, and the first run.json.
+// Of what `r` holds before only `spec` is kept.
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err);
 // Take over a run that another process made and whose lock came with `lock_fd`: opens its folders.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/run_document.h"
 
+#include "agent/job/spec.h"
 #include "base/file.h"
 #include "base/json_write.h"
 #include "base/text.h"
@@ -150,6 +151,27 @@ static void write_warnings(struct json_writer *w, const char *warnings)
 	json_write_close_array(w);
 }
 
+static void write_pairs(struct json_writer *w, const char *key, const struct json_pairs *pairs)
+{
+	json_write_key(w, key);
+	json_write_open_object(w);
+	for (size_t i = 0; i < pairs->count; i++)
+		json_write_member(w, pairs->items[i].key, pairs->items[i].value);
+	json_write_close_object(w);
+}
+
+static void write_description(struct json_writer *w, const struct job_spec *s)
+{
+	if (!s)
+		return;
+	if (s->display_name)
+		json_write_member(w, "display_name", s->display_name);
+	if (s->description)
+		json_write_member(w, "description", s->description);
+	write_pairs(w, "tags", &s->tags);
+	write_pairs(w, "properties", &s->properties);
+}
+
 static void write_supervisor(struct json_writer *w, const struct run_supervisor *s)
 {
 	json_write_key(w, "supervisor");
@@ -199,6 +221,7 @@ int run_document_write(const struct run *r, struct error *err)
 	if (r->retried)
 		json_write_member_bool(w, "retried", true);
 	json_write_member(w, "experiment", r->experiment);
+	write_description(w, r->spec);
 	json_write_member(w, "state", run_state_name(r->state));
 	write_cause(w, &r->cause);
 	write_time(w, "created", r->created_ms);

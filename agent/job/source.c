@@ -29,47 +29,44 @@ static int move_results(const struct run *run, const char *name, struct error *e
 }
 
 static int make_code(
-	const struct run *run, int source_fd, dev_t skip_dev, ino_t skip_ino, struct error *err)
+	const struct run *run, int source_fd, const struct snapshot_limits *limits, struct error *err)
 {
 	cleanup_fd int code = directory_ensure(run->fd, "code", 0755, err);
 	if (code < 0)
 		return error_context(err, "%s", run->path);
-	if (source_fd >= 0 && snapshot_copy(source_fd, code, skip_dev, skip_ino, err) < 0)
+	if (source_fd >= 0 && snapshot_copy(source_fd, code, limits, err) < 0)
 		return error_context(err, "copy of source_directory");
 	return move_results(run, "outputs", err) < 0 || move_results(run, "logs", err) < 0 ? -1 : 0;
 }
 
-static int keep_source(
-	const struct job *job, int source_fd, const struct stat *state, struct error *err)
+static int keep_source(const struct run *run, int source_fd, const struct snapshot_limits *limits,
+	struct error *err)
 {
-	cleanup_free char *name = xasprintf("%s/source", job->run->id);
-	cleanup_fd int kept = directory_ensure(job->run->runs_fd, name, 0700, err);
-	if (kept < 0)
-		return -1;
-	return snapshot_copy(source_fd, kept, state->st_dev, state->st_ino, err);
+	cleanup_free char *name = xasprintf("%s/source", run->id);
+	cleanup_fd int kept = directory_ensure(run->runs_fd, name, 0700, err);
+	return kept < 0 ? -1 : snapshot_copy(source_fd, kept, limits, err);
 }
 
-int job_snapshot(const struct job *job, struct error *err)
+int job_snapshot(const struct job *job, const struct job_policy *policy, struct error *err)
 {
-	struct stat state;
 	if (!job->spec->source_directory)
-		return make_code(job->run, -1, 0, 0, err);
+		return make_code(job->run, -1, NULL, err);
+	const struct snapshot_limits limits = job_snapshot_limits(policy, job->store->state_dir);
 	cleanup_fd int source = directory_open(AT_FDCWD, job->spec->source_directory, err);
 	if (source < 0)
 		return error_context(err, "source_directory");
-	if (fstat(job->store->state_fd, &state) < 0)
-		return error_set_errno(err, errno, "stat %s", job->store->state_dir);
-	if (job->spec->max_retries && keep_source(job, source, &state, err) < 0)
+	if (job->spec->max_retries && keep_source(job->run, source, &limits, err) < 0)
 		return error_context(err, "copy of source_directory");
-	return make_code(job->run, source, state.st_dev, state.st_ino, err);
+	return make_code(job->run, source, &limits, err);
 }
 
 int job_snapshot_again(const struct job *job, struct error *err)
 {
+	const struct snapshot_limits limits = {.bytes = UINT64_MAX, .files = UINT64_MAX};
 	cleanup_free char *name = xasprintf("%s/source", job->run->id);
 	cleanup_fd int source = directory_open(job->run->runs_fd, name, err);
 	if (source < 0 && err->kind != ERROR_NOT_FOUND)
 		return -1;
 	error_clear(err);
-	return make_code(job->run, source, 0, 0, err);
+	return make_code(job->run, source, &limits, err);
 }

@@ -8,146 +8,11 @@
 
 #include <ctype.h>
 #include <stddef.h>
-#include <stdlib.h>
 
 enum { NODES_MAX = 20000, DEPTH_MAX = 8 };
 
 static const char letters_digits[] =
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-
-// What the parser's decoders share (json_decoder.context).
-struct source {
-	const char *data;
-	size_t size;
-};
-
-// The text of a number as it stands in the document: 3.10 must not reach the script as 3.1, nor
-// 1e-3 as 0.001. The position tells where; if what stands there is not this number (it cannot
-// happen), the shortest text that reads back as the same number.
-static const char *number_text(struct json_decoder *d, const struct json *value)
-{
-	const struct source *src = d->context;
-	const char *p = src->data, *end = p + src->size;
-	for (uint32_t line = 1; p < end && line < value->line; p++)
-		line += *p == '\n';
-	for (uint32_t column = 1; p < end && column < value->column; p++)
-		column += p + 1 == end || ((unsigned char)p[1] & 0xC0) != 0x80;
-	size_t n = 0;
-	while (p + n < end && n < 64 && strchr("0123456789.eE+-", p[n]) && p[n])
-		n++;
-	char *text = arena_strndup(d->arena, p, n), *stop;
-	if (n && strtod(text, &stop) == value->number && !*stop)
-		return text;
-	return arena_printf(d->arena, "%.17g", value->number);
-}
-
-// A scalar as the text that a program gets.
-static int decode_text(
-	struct json_decoder *d, const struct json *value, const char **text, struct error *err)
-{
-	switch (value->type) {
-	case JSON_STRING:
-		*text = value->string;
-		break;
-	case JSON_INTEGER:
-		*text = arena_printf(d->arena, "%lld", (long long)value->integer);
-		break;
-	case JSON_NUMBER:
-		*text = number_text(d, value);
-		break;
-	case JSON_BOOL:
-		*text = value->boolean ? "true" : "false";
-		break;
-	default:
-		return json_decode_fail(
-			d, value, err, ERROR_INVALID, "must be a string, a number or a boolean");
-	}
-	if (strlen(*text) > JOB_ARGUMENT_BYTES_MAX)
-		return json_decode_fail(
-			d, value, err, ERROR_LIMIT, "longer than %d bytes", JOB_ARGUMENT_BYTES_MAX);
-	return 0;
-}
-
-static int decode_argument(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	return decode_text(d, value, target, err);
-}
-
-// {"--rate": 0.1, "--verbose": ""}: keys and values in order, without the empty ones.
-static int decode_mapping(struct json_decoder *d, const struct json *value,
-	struct json_strings *arguments, struct error *err)
-{
-	arguments->items = arena_array(d->arena, const char *, value->count * 2 + 1);
-	json_object_each (member, value) {
-		const char *text = "";
-		size_t entered = json_decode_enter_key(d, member->key);
-		if (member->value.type != JSON_NULL &&
-			decode_text(d, &member->value, &text, err) < 0)
-			return -1;
-		json_decode_leave(d, entered);
-		if (*member->key)
-			arguments->items[arguments->count++] = member->key;
-		if (*text)
-			arguments->items[arguments->count++] = text;
-	}
-	return 0;
-}
-
-static int decode_params(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	struct json_strings *arguments = target, all = {0};
-	if (value->type != JSON_OBJECT && value->type != JSON_ARRAY)
-		return json_decode_fail(d, value, err, ERROR_INVALID,
-			"must be a mapping (--name: value) or a list");
-	if (value->count > JOB_ARGUMENTS_MAX)
-		return json_decode_fail(d, value, err, ERROR_LIMIT,
-			"%zu entries, at most %d are allowed", value->count, JOB_ARGUMENTS_MAX);
-	if (value->type == JSON_OBJECT) {
-		if (decode_mapping(d, value, &all, err) < 0)
-			return -1;
-	} else {
-		void *items;
-		if (json_decode_array(d, value, decode_argument, sizeof(const char *),
-			    JOB_ARGUMENTS_MAX, &items, &all.count, err) < 0)
-			return -1;
-		all.items = arena_array(d->arena, const char *, all.count + 1);
-		if (all.count)
-			memcpy(all.items, items, all.count * sizeof(*all.items));
-	}
-	*arguments = all;
-	return 0;
-}
-
-static int decode_variables(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
-{
-	struct json_pairs *pairs = target, all = {0};
-	if (value->type != JSON_OBJECT)
-		return json_decode_fail(
-			d, value, err, ERROR_INVALID, "must be a mapping (NAME: value)");
-	if (value->count > JOB_VARIABLES_MAX)
-		return json_decode_fail(d, value, err, ERROR_LIMIT,
-			"%zu variables, at most %d are allowed", value->count, JOB_VARIABLES_MAX);
-	all.items = arena_array(d->arena, struct json_pair, value->count);
-	json_object_each (member, value) {
-		struct json_pair *pair = &all.items[all.count++];
-		struct json place = {.line = member->line, .column = member->column};
-		size_t entered = json_decode_enter_key(d, member->key);
-		if (!*member->key || strchr(member->key, '='))
-			return json_decode_fail(d, &place, err, ERROR_INVALID,
-				"the name of a variable is neither empty nor has a '='");
-		pair->key = member->key;
-		pair->value = "";
-		if (member->value.type != JSON_NULL &&
-			decode_text(d, &member->value, &pair->value, err) < 0)
-			return -1;
-		json_decode_leave(d, entered);
-	}
-	*pairs = all;
-	return 0;
-}
 
 int job_decode_size(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
@@ -189,7 +54,7 @@ int job_decode_nonempty(
 	return 0;
 }
 
-static int decode_script(
+int job_decode_below(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
 	if (job_decode_nonempty(d, value, target, err) < 0)
@@ -224,40 +89,155 @@ static int decode_inputs(
 	return 0;
 }
 
-static int decode_later(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+static int decode_limited(struct json_decoder *d, const struct json *value, size_t most,
+	const char **target, struct error *err)
 {
-	(void)target;
-	return json_decode_fail(d, value, err, ERROR_INVALID, "not supported by this version");
+	size_t characters = 0;
+	if (json_decode_string(d, value, target, err) < 0)
+		return -1;
+	for (const char *p = value->string; *p; p++)
+		characters += ((unsigned char)*p & 0xC0) != 0x80;
+	if (characters > most)
+		return json_decode_fail(
+			d, value, err, ERROR_LIMIT, "longer than %zu characters", most);
+	return 0;
 }
 
+static int decode_display_name(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	return decode_limited(d, value, JOB_NAME_MAX, target, err);
+}
+
+static int decode_description(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	return decode_limited(d, value, JOB_DESCRIPTION_MAX, target, err);
+}
+
+static int decode_retries(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	return job_decode_count(d, value, 0, JOB_RETRIES_MAX, target, err);
+}
+
+static int decode_one(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (value->type == JSON_INTEGER && value->integer > 1)
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"more than 1 is not supported by this version");
+	return job_decode_count(d, value, 1, 1, target, err);
+}
+
+#define AT(member) offsetof(struct job_spec, member)
+#define IN(member) offsetof(struct job_spec, environment.member)
+// Inputs before the arguments that refer to them.
 static const struct json_field fields[] = {
-	{"experiment", decode_experiment, offsetof(struct job_spec, experiment), JSON_NULLABLE},
-	{"source_directory", job_decode_nonempty, offsetof(struct job_spec, source_directory),
-		JSON_NULLABLE},
-	{"entry_script", decode_script, offsetof(struct job_spec, entry_script), JSON_REQUIRED},
-	{"script_params", decode_params, offsetof(struct job_spec, arguments), JSON_NULLABLE},
-	{"custom_docker_image", job_decode_nonempty, offsetof(struct job_spec, image),
-		JSON_NULLABLE},
-	{"environment_variables", decode_variables, offsetof(struct job_spec, variables),
-		JSON_NULLABLE},
+	{"experiment", decode_experiment, AT(experiment), JSON_NULLABLE},
+	{"display_name", decode_display_name, AT(display_name), JSON_NULLABLE},
+	{"description", decode_description, AT(description), JSON_NULLABLE},
+	{"tags", job_decode_tags, AT(tags), JSON_NULLABLE},
+	{"source_directory", job_decode_nonempty, AT(source_directory), JSON_NULLABLE},
+	{"entry_script", job_decode_below, AT(entry_script), JSON_REQUIRED},
 	{"inputs", decode_inputs, 0, JSON_NULLABLE},
-	{"shm_size", job_decode_size, offsetof(struct job_spec, shm_size), JSON_NULLABLE},
-	{"max_run_duration_seconds", job_decode_seconds, offsetof(struct job_spec, max_seconds),
-		JSON_NULLABLE},
-	{"network", policy_decode_network, offsetof(struct job_spec, network), JSON_NULLABLE},
-	{"resources", job_decode_resources, offsetof(struct job_spec, resources), JSON_NULLABLE},
+	{"script_params", job_decode_params, 0, JSON_NULLABLE},
+	{"custom_docker_image", job_decode_nonempty, AT(image), JSON_NULLABLE},
+	{"user_managed", json_decode_bool, IN(user_managed), JSON_NULLABLE},
+	{"conda_packages", job_decode_conda, IN(conda), JSON_NULLABLE},
+	{"pip_packages", job_decode_pip, IN(pip), JSON_NULLABLE},
+	{"conda_dependencies_file", job_decode_below, IN(conda_file), JSON_NULLABLE},
+	{"pip_requirements_file", job_decode_below, IN(pip_file), JSON_NULLABLE},
+	{"environment", job_decode_environment, AT(environment), JSON_NULLABLE},
+	{"environment_variables", job_decode_variables, AT(variables), JSON_NULLABLE},
+	{"shm_size", job_decode_size, AT(shm_size), JSON_NULLABLE},
+	{"max_run_duration_seconds", job_decode_seconds, AT(max_seconds), JSON_NULLABLE},
+	{"max_retries", decode_retries, AT(max_retries), JSON_NULLABLE},
+	{"output_destination", job_decode_nonempty, AT(output_destination), JSON_NULLABLE},
+	{"network", policy_decode_network, AT(network), JSON_NULLABLE},
+	{"resources", job_decode_resources, AT(resources), JSON_NULLABLE},
 	{"secrets", job_decode_secrets, 0, JSON_NULLABLE},
-	{"conda_dependencies_file", decode_later},
-	{"conda_packages", decode_later},
-	{"distributed_training", decode_later},
-	{"node_count", decode_later},
-	{"pip_packages", decode_later},
-	{"pip_requirements_file", decode_later},
-	{"process_count_per_node", decode_later},
-	{"user_managed", decode_later},
+	{"node_count", decode_one, AT(node_count), JSON_NULLABLE},
+	{"process_count_per_node", decode_one, AT(process_count_per_node), JSON_NULLABLE},
 	{0},
 };
+#undef AT
+#undef IN
+
+static const char *const networks[] = {"private", "none", "host", NULL};
+static const struct data_words words[] = {{"network", networks}, {0}};
+
+const struct job_keys job_keys[] = {
+	{"", fields, words},
+	{"resources", job_resources_fields, NULL},
+	{"environment", job_environment_fields, job_environment_words},
+	{"secrets.*", job_secret_fields, NULL},
+	{"inputs[]", data_source_fields, data_source_words},
+	{"inputs[].files[]", data_file_fields, NULL},
+	{0},
+};
+
+// Words of the Estimator that a job file does not have, and what it has for them.
+static const struct {
+	const char *key, *remedy;
+} elsewhere[] = {
+	{"distributed_training", "not supported by this version"},
+	{"distributed_backend", "not supported by this version"},
+	{"compute_target", "this node is where it runs; leave it out"},
+	{"vm_size", "write resources: (cpus, memory, gpus) instead"},
+	{"vm_priority", "this node is where it runs; leave it out"},
+	{"use_docker", "jobs always run in a container; leave it out"},
+	{"use_gpu", "write resources: {gpus: 1} instead"},
+	{"gpus", "write resources: {gpus: N} instead"},
+	{"cpus", "write resources: {cpus: N} instead"},
+	{"memory", "write resources: {memory: SIZE} instead"},
+	{"image", "write custom_docker_image instead"},
+	{"custom_docker_base_image", "write custom_docker_image instead"},
+	{"image_registry_details", "the node's configuration has registries: and credentials"},
+	{"conda_dependencies_file_path", "write conda_dependencies_file instead"},
+	{"pip_requirements_file_path", "write pip_requirements_file instead"},
+	{"environment_definition", "write environment, conda_packages and pip_packages instead"},
+	{"source_directory_data_store", "the folder is copied to this node; leave it out"},
+	{"resume_from", "write an input, and {input: NAME} in script_params"},
+	{"framework_version", "name it in pip_packages, conda_packages or the image"},
+	{"experiment_name", "write experiment instead"},
+	{"arguments", "write script_params instead"},
+};
+
+static int refuse_elsewhere(struct json_decoder *d, const struct json *document, struct error *err)
+{
+	if (document->type != JSON_OBJECT)
+		return 0; // the table's decoder says so
+	for (size_t i = 0; i < array_size(elsewhere); i++) {
+		const struct json *value = json_get(document, elsewhere[i].key);
+		if (!value)
+			continue;
+		size_t entered = json_decode_enter_key(d, elsewhere[i].key);
+		json_decode_fail(d, value, err, ERROR_INVALID, "%s", elsewhere[i].remedy);
+		json_decode_leave(d, entered);
+		return -1;
+	}
+	return 0;
+}
+
+// An input's password must be one of the secrets.
+static int check_passwords(struct json_decoder *d, const struct json *document,
+	const struct job_spec *s, struct error *err)
+{
+	for (size_t i = 0; i < s->input_count; i++) {
+		const char *name = s->inputs[i].password_secret;
+		bool found = !name;
+		for (size_t k = 0; !found && k < s->secret_count; k++)
+			found = streq(s->secrets[k].name, name);
+		if (!found)
+			return json_decode_fail(d, &json_get(document, "inputs")->members[i].value,
+				err, ERROR_INVALID,
+				"inputs[%zu].password_secret: there is no secret \"%s\"; secrets: "
+				"names them",
+				i, name);
+	}
+	return 0;
+}
 
 int job_experiment_check(const char *experiment, struct error *err)
 {
@@ -275,7 +255,7 @@ int job_spec_parse(
 	struct job_spec *s, const char *data, size_t size, const char *name, struct error *err)
 {
 	static const struct json_limits limits = {JOB_BYTES_MAX, DEPTH_MAX, NODES_MAX};
-	struct source source = {data, size};
+	struct job_text source = {.data = data, .size = size};
 	const struct json *tree = yaml_parse(&s->arena, data, size, name, &limits, err);
 	if (!tree)
 		return -1;
@@ -283,7 +263,14 @@ int job_spec_parse(
 		.arena = &s->arena, .document = name, .positions = true, .context = &source};
 	s->experiment = "run";
 	s->source_directory = ".";
-	return json_decode_object(&d, tree, fields, true, s, err);
+	s->environment.channel_priority = "strict";
+	s->node_count = s->process_count_per_node = 1;
+	if (refuse_elsewhere(&d, tree, err) < 0 ||
+		json_decode_object(&d, tree, fields, true, s, err) < 0)
+		return -1;
+	return check_passwords(&d, tree, s, err) < 0
+		       ? -1
+		       : job_environment_check(&d, tree, &s->environment, err);
 }
 
 // `path` counted from the folder of the file `document`.
@@ -310,11 +297,16 @@ int job_spec_load(struct job_spec *s, const char *path, struct error *err)
 	for (size_t i = 0; i < s->secret_count; i++)
 		if (s->secrets[i].file)
 			s->secrets[i].file = resolve(s, absolute, s->secrets[i].file);
-	return 0;
+	if (s->output_destination)
+		s->output_destination = resolve(s, absolute, s->output_destination);
+	if (s->environment.lock_file)
+		s->environment.lock_file = resolve(s, absolute, s->environment.lock_file);
+	return job_environment_load(s, err) < 0 ? error_context(err, "%s", path) : 0;
 }
 
 void job_spec_release(struct job_spec *s)
 {
 	arena_release(&s->arena);
 	buffer_release(&s->document);
+	buffer_release(&s->environment.lock);
 }

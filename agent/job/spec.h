@@ -19,6 +19,7 @@ enum {
 	JOB_EXPERIMENT_MAX = 100,		 // characters
 	JOB_ARGUMENTS_MAX = 4096,		 // of the script
 	JOB_ARGUMENT_BYTES_MAX = 128 * 1024 - 1, // of one argument or variable; the kernel's limit
+	JOB_ARGUMENTS_BYTES_MAX = 2 * 1024 * 1024, // of all that refer to inputs
 	JOB_VARIABLES_MAX = 1000,
 	JOB_INPUTS_MAX = 100,
 	JOB_DEVICES_MAX = 100,
@@ -27,8 +28,12 @@ enum {
 	JOB_SECRETS_BYTES_MAX = 32 * 1024, // of all together
 	JOB_SECONDS_MAX = 1000000000,
 	JOB_RETRIES_MAX = 100,
-	JOB_PACKAGES_MAX = 2000,		// in each of the lists
-	JOB_PACKAGES_BYTES_MAX = 1024 * 1024,	// of a file with packages
+	JOB_PACKAGES_MAX = 2000,	      // in each of the lists
+	JOB_PACKAGES_BYTES_MAX = 1024 * 1024, // of a file with packages, and those it names
+	JOB_LOCK_BYTES_MAX = 16 * 1024 * 1024,
+	JOB_NAME_MAX = 255,	     // characters of display_name
+	JOB_DESCRIPTION_MAX = 10000, // characters
+	JOB_TAGS_MAX = 100,
 	JOB_SNAPSHOT_BYTES = 300 * 1024 * 1024, // of source_directory, if the node does not say
 	JOB_SNAPSHOT_FILES = 2000,
 };
@@ -53,6 +58,7 @@ struct job_environment {
 	struct json_strings channels; // in order; from the conda file or environment.channels
 	struct json_strings pip; // lines of requirements, in order; from pip_packages, the conda
 				 // file's pip part or pip_requirements_file
+	struct json_strings constraints;   // pip's: lines of the files that `-c` names
 	const char *conda_file, *pip_file; // as given, relative to source_directory; NULL
 	const char *channel_priority;	   // "strict" (default), "flexible", "disabled"
 	const char *python;		   // "3.11"; NULL: what the solver or the image gives
@@ -118,6 +124,7 @@ struct job_spec {
 	// Told by others than the script's author, for the record; shown by `stoker show`.
 	const char *display_name, *description;
 	struct json_pairs tags;
+	struct json_pairs properties; // of the repository (git.h); not of the document
 	uint64_t node_count, process_count_per_node; // 1 if not given
 	struct job_secret *secrets;
 	size_t secret_count;
@@ -133,16 +140,26 @@ struct job_spec {
 
 // Parse a document; nothing outside it is looked at and relative paths stay relative. ERROR_INVALID
 // with "name:line:column: key: …"; unknown keys are refused, those that a later version will know
-// say so.
+// say so, and those of the Estimator that have another name here tell it.
 int job_spec_parse(
 	struct job_spec *s, const char *data, size_t size, const char *name, struct error *err);
-// Read and parse a file. Relative paths in it count from its folder.
+// Read and parse a file. Relative paths in it count from its folder. The files with packages, below
+// source_directory, and the lock are read, too.
 int job_spec_load(struct job_spec *s, const char *path, struct error *err);
 void job_spec_release(struct job_spec *s);
 // Fill in the values of the secrets. ERROR_NOT_FOUND and others name the secret, never its value.
 int job_secrets_read(struct job_spec *s, struct error *err);
 // Is it of the form vendor/class=name?
 bool job_device_check(const char *name);
+
+// All keys of a job file and the words that some of them take, for programs: `object` is "" for the
+// document itself, "resources", "environment", "secrets.*", "inputs[]", "inputs[].files[]".
+struct job_keys {
+	const char *object;
+	const struct json_field *fields;
+	const struct data_words *words; // may be NULL
+};
+extern const struct job_keys job_keys[]; // ended by a NULL object
 
 // Is this fit to begin a run id: letters, digits, '-', '_' and '.', a letter or digit first?
 int job_experiment_check(const char *experiment, struct error *err);

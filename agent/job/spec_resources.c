@@ -9,12 +9,14 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-static int decode_count(struct json_decoder *d, const struct json *value, uint64_t most,
-	uint64_t *target, struct error *err)
+int job_decode_count(struct json_decoder *d, const struct json *value, uint64_t least,
+	uint64_t most, uint64_t *target, struct error *err)
 {
-	if (value->type != JSON_INTEGER || value->integer < 1 || (uint64_t)value->integer > most)
+	if (value->type != JSON_INTEGER || value->integer < (int64_t)least ||
+		(uint64_t)value->integer > most)
 		return json_decode_fail(d, value, err, ERROR_INVALID,
-			"must be a whole number from 1 to %llu", (unsigned long long)most);
+			"must be a whole number from %llu to %llu", (unsigned long long)least,
+			(unsigned long long)most);
 	*target = (uint64_t)value->integer;
 	return 0;
 }
@@ -22,7 +24,7 @@ static int decode_count(struct json_decoder *d, const struct json *value, uint64
 int job_decode_seconds(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
-	return decode_count(d, value, JOB_SECONDS_MAX, target, err);
+	return job_decode_count(d, value, 1, JOB_SECONDS_MAX, target, err);
 }
 
 static int decode_gpus(
@@ -32,7 +34,7 @@ static int decode_gpus(
 		*(uint64_t *)target = 0;
 		return 0;
 	}
-	return decode_count(d, value, JOB_DEVICES_MAX, target, err);
+	return job_decode_count(d, value, 1, JOB_DEVICES_MAX, target, err);
 }
 
 bool job_device_check(const char *name)
@@ -68,22 +70,23 @@ static int decode_devices(
 	return 0;
 }
 
+#define AT(member) offsetof(struct job_resources, member)
+const struct json_field job_resources_fields[] = {
+	{"cpus", policy_decode_cpus, AT(cpus), JSON_NULLABLE},
+	{"memory", job_decode_size, AT(memory), JSON_NULLABLE},
+	{"memory_swap", job_decode_size, AT(memory_swap), JSON_NULLABLE},
+	{"disk", job_decode_size, AT(disk), JSON_NULLABLE},
+	{"pids", policy_decode_pids, AT(pids), JSON_NULLABLE},
+	{"gpus", decode_gpus, AT(gpus), JSON_NULLABLE},
+	{"devices", decode_devices, AT(devices), JSON_NULLABLE},
+	{0},
+};
+#undef AT
+
 int job_decode_resources(
 	struct json_decoder *d, const struct json *value, void *target, struct error *err)
 {
-#define AT(member) offsetof(struct job_resources, member)
-	static const struct json_field fields[] = {
-		{"cpus", policy_decode_cpus, AT(cpus), JSON_NULLABLE},
-		{"memory", job_decode_size, AT(memory), JSON_NULLABLE},
-		{"memory_swap", job_decode_size, AT(memory_swap), JSON_NULLABLE},
-		{"disk", job_decode_size, AT(disk), JSON_NULLABLE},
-		{"pids", policy_decode_pids, AT(pids), JSON_NULLABLE},
-		{"gpus", decode_gpus, AT(gpus), JSON_NULLABLE},
-		{"devices", decode_devices, AT(devices), JSON_NULLABLE},
-		{0},
-	};
-#undef AT
-	return json_decode_object(d, value, fields, true, target, err);
+	return json_decode_object(d, value, job_resources_fields, true, target, err);
 }
 
 // ---- secrets
@@ -99,26 +102,26 @@ static int decode_variable(
 }
 
 // A value that stands in the job file would be kept with the run and be read by whoever reads that.
-static int refuse_value(
-	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+static int refuse_value(struct json_decoder *d, const struct json *value, struct error *err)
 {
-	(void)target;
 	return json_decode_fail(d, value, err, ERROR_INVALID,
 		"a secret does not stand in the job file, which is kept; name a file: or an env: "
 		"variable");
 }
 
+const struct json_field job_secret_fields[] = {
+	{"file", job_decode_nonempty, offsetof(struct job_secret, file), 0},
+	{"env", decode_variable, offsetof(struct job_secret, from), 0},
+	{"variable", decode_variable, offsetof(struct job_secret, variable), JSON_NULLABLE},
+	{0},
+};
+
 static int decode_secret(
 	struct json_decoder *d, const struct json *value, struct job_secret *s, struct error *err)
 {
-	static const struct json_field fields[] = {
-		{"file", job_decode_nonempty, offsetof(struct job_secret, file), 0},
-		{"env", decode_variable, offsetof(struct job_secret, from), 0},
-		{"variable", decode_variable, offsetof(struct job_secret, variable), JSON_NULLABLE},
-		{"value", refuse_value},
-		{0},
-	};
-	if (json_decode_object(d, value, fields, true, s, err) < 0)
+	if (json_get(value, "value"))
+		return refuse_value(d, json_get(value, "value"), err);
+	if (json_decode_object(d, value, job_secret_fields, true, s, err) < 0)
 		return -1;
 	if (!s->file == !s->from)
 		return json_decode_fail(

@@ -68,8 +68,8 @@ static void set_input(struct variables *v, const struct data_source *input)
 	static const char *const prefixes[PER_INPUT] = {
 		"AZURE_ML_INPUT_", "AZUREML_DATAREFERENCE_", "STOKER_INPUT_"};
 	for (size_t i = 0; i < array_size(prefixes); i++)
-		set_text(v,
-			arena_printf(v->arena, "%s%s=%s", prefixes[i], input->name, input->target));
+		set_text(v, arena_printf(v->arena, "%s%s=%s", prefixes[i], input->name,
+				    data_source_reference(input)));
 }
 
 // Files mostly end in a line break, which no password has.

@@ -10,16 +10,52 @@ static void pack_pairs(struct pack *p, struct json_pairs *pairs)
 	}
 }
 
+static void pack_files(struct pack *p, struct data_source *source)
+{
+	source->files = pack_array(p, source->files, &source->file_count, sizeof(*source->files));
+	for (size_t i = 0; i < source->file_count; i++) {
+		struct data_file *file = &source->files[i];
+		pack_text(p, &file->url);
+		pack_text(p, &file->name);
+		pack_text(p, &file->sha256);
+		pack_number(p, &file->size);
+	}
+}
+
+static void pack_input(struct pack *p, struct data_source *source)
+{
+	uint64_t size = source->content_size;
+	pack_text(p, &source->name);
+	pack_text(p, &source->target);
+	pack_bytes(p, &source->kind, sizeof(source->kind));
+	pack_bytes(p, &source->mode, sizeof(source->mode));
+	pack_bytes(p, &source->optional, sizeof(source->optional));
+	pack_bytes(p, &source->writable, sizeof(source->writable));
+	pack_bytes(p, &source->no_exec, sizeof(source->no_exec));
+	pack_bytes(p, &source->unpack, sizeof(source->unpack));
+	pack_bytes(p, &source->cache, sizeof(source->cache));
+	pack_number(p, &source->max_bytes);
+	pack_number(p, &source->max_seconds);
+	pack_text(p, &source->path);
+	pack_files(p, source);
+	pack_text(p, &source->reference);
+	pack_text(p, &source->profile);
+	pack_text(p, &source->remote);
+	pack_pairs(p, &source->options);
+	pack_pairs(p, &source->variables);
+	pack_texts(p, &source->command.items, &source->command.count);
+	pack_text(p, &source->user);
+	pack_text(p, &source->password_secret);
+	pack_text(p, &source->content); // has no NUL in it
+	pack_number(p, &size);
+	source->content_size = size;
+}
+
 static void pack_inputs(struct pack *p, struct job_spec *s)
 {
 	s->inputs = pack_array(p, s->inputs, &s->input_count, sizeof(*s->inputs));
-	for (size_t i = 0; i < s->input_count; i++) {
-		struct data_source *input = &s->inputs[i];
-		pack_text(p, &input->name);
-		pack_text(p, &input->path);
-		pack_text(p, &input->target);
-		pack_bytes(p, &input->mode, sizeof(input->mode));
-	}
+	for (size_t i = 0; i < s->input_count; i++)
+		pack_input(p, &s->inputs[i]);
 }
 
 static void pack_binds(struct pack *p, struct job_spec *s)
@@ -56,6 +92,7 @@ static void pack_secrets(struct pack *p, struct job_spec *s)
 	}
 }
 
+// Without what only its image and its environment needed, which are made by then.
 static void pack_spec(struct pack *p, struct job_spec *s)
 {
 	pack_text(p, &s->experiment);
@@ -74,6 +111,13 @@ static void pack_spec(struct pack *p, struct job_spec *s)
 	pack_bytes(p, &s->network, sizeof(s->network));
 	pack_number(p, &s->max_seconds);
 	pack_number(p, &s->max_retries);
+	pack_text(p, &s->output_destination);
+	pack_text(p, &s->display_name);
+	pack_text(p, &s->description);
+	pack_pairs(p, &s->tags);
+	pack_pairs(p, &s->properties);
+	pack_number(p, &s->node_count);
+	pack_number(p, &s->process_count_per_node);
 	pack_secrets(p, s);
 	size_t words = 0;
 	while (p->out && s->command && s->command[words])
@@ -235,6 +279,7 @@ int supervise_request_unpack(
 		return error_set(err, ERROR_INVALID, "the supervisor's request is damaged");
 	for (size_t i = 0; i < r->layer_count; i++)
 		r->layers[i].fd = -1;
+	r->run.spec = &r->spec;
 	return 0;
 }
 
