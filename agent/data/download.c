@@ -266,6 +266,7 @@ int download_get(struct download_cache *c, const struct download_options *o,
 		if (o->progress)
 			o->progress(o->data, r->size, r->size);
 		*failure = DATA_OK;
+		error_clear(err); // of tries before
 		return 0;
 	}
 	char shown[240];

@@ -119,7 +119,7 @@ int download_record_read(
 	const struct json *record = json_parse(&arena, text.data, text.size, name, NULL, &ignored);
 	const char *of = json_get_string(record, "url");
 	const struct json *asked = json_get(record, "asked_ms");
-	if (!of || !streq(of, url))
+	if (!of || (url && !streq(of, url)))
 		return 0;
 	copy_string(record, "etag", r->etag, sizeof(r->etag));
 	copy_string(record, "last_modified", r->last_modified, sizeof(r->last_modified));

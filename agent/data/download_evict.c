@@ -130,6 +130,28 @@ static uint64_t evict_parts(
 	return freed;
 }
 
+// What an address gave is worth nothing without the content.
+static void prune_records(struct download_cache *c)
+{
+	cleanup_arena struct arena arena = {0};
+	struct store_names names;
+	struct error ignored;
+	if (store_names(c->urls_fd, ".", &arena, &names, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < names.count; i++) {
+		struct download_record record;
+		char object[80];
+		struct stat st;
+		if (names.items[i][0] == '.' ||
+			!download_record_read(c, names.items[i], NULL, &record))
+			continue;
+		download_object_name(record.sha256, object);
+		// A new one that takes its place in this moment is lost: it is asked for again.
+		if (fstatat(c->objects_fd, object, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+			unlinkat(c->urls_fd, names.items[i], 0);
+	}
+}
+
 static uint64_t evict_objects(struct download_cache *c, uint64_t bytes, struct error *err)
 {
 	__attribute__((cleanup(objects_release))) struct objects objects = {0};
@@ -138,6 +160,8 @@ static uint64_t evict_objects(struct download_cache *c, uint64_t bytes, struct e
 		return 0;
 	for (size_t i = 0; i < objects.count && freed < bytes; i++)
 		freed += remove_object(c, &objects.items[i]);
+	if (freed)
+		prune_records(c);
 	pthread_mutex_lock(&c->mutex);
 	c->bytes -= freed < c->bytes ? freed : c->bytes;
 	pthread_mutex_unlock(&c->mutex);
@@ -217,8 +241,20 @@ int download_make_room(struct download_cache *c, uint64_t bytes, struct error *e
 	return 1;
 }
 
-// The names of temporary files are those of file_write_atomic().
-static void sweep_temporary(int fd)
+static void remove_if_idle(struct download_cache *c, int fd, const char *name, const char *key)
+{
+	cleanup_fd int lock = -1;
+	struct error ignored;
+	if (store_lock_open(c->locks_fd, key, O_RDONLY | O_CREAT, LOCK_EX, &lock, &ignored) !=
+		STORE_LOCKED)
+		return;
+	unlinkat(fd, name, 0);
+	unlinkat(c->locks_fd, key, 0);
+}
+
+// What file_write_atomic() was killed over, ".<key>.json.XXXXXX.tmp", and notes whose part got its
+// place: who makes and who removes them holds the key's lock.
+static void sweep_files(struct download_cache *c, int fd)
 {
 	cleanup_arena struct arena arena = {0};
 	struct store_names names;
@@ -226,11 +262,14 @@ static void sweep_temporary(int fd)
 	if (store_names(fd, ".", &arena, &names, &ignored) < 0)
 		return;
 	for (size_t i = 0; i < names.count; i++) {
+		const char *name = names.items[i];
+		bool temporary = *name == '.' && strlen(name) > 65;
+		bool note = fd == c->parts_fd && *name != '.' && ends_with(name, ".json");
+		char key[65];
 		struct stat st;
-		if (names.items[i][0] == '.' && ends_with(names.items[i], ".tmp") &&
-			fstatat(fd, names.items[i], &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-			wall_ms() - (int64_t)st.st_mtim.tv_sec * 1000 > recount_ms)
-			unlinkat(fd, names.items[i], 0);
+		snprintf(key, sizeof(key), "%.64s", temporary ? name + 1 : name);
+		if (temporary || (note && fstatat(fd, key, &st, AT_SYMLINK_NOFOLLOW) < 0))
+			remove_if_idle(c, fd, name, key);
 	}
 }
 
@@ -239,8 +278,8 @@ void download_sweep(struct download_cache *c)
 	cleanup_arena struct arena arena = {0};
 	struct store_names names;
 	struct error ignored;
-	sweep_temporary(c->urls_fd);
-	sweep_temporary(c->parts_fd);
+	sweep_files(c, c->urls_fd);
+	sweep_files(c, c->parts_fd);
 	evict_parts(c, UINT64_MAX, part_stale_ms, &ignored);
 	if (store_names(c->locks_fd, ".", &arena, &names, &ignored) < 0)
 		return;

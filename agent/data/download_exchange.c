@@ -123,7 +123,7 @@ static int explain(struct hop *h, enum data_failure before, struct error *err)
 	struct download_exchange *x = h->exchange;
 	*err = h->error;
 	if (x->failure != before) // head() or body() has said why
-		return -1;
+		return fail(x, x->failure);
 	if (*h->sockets.refused) {
 		error_set(err, ERROR_DENIED,
 			"%s, which inputs may not reach; allow \"%s:%s\" by local_hosts in "

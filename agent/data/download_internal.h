@@ -37,7 +37,7 @@ struct download_record {
 	char final_url[2048];
 	int64_t asked_ms; // wall clock
 };
-// 1, or 0 where there is none that can be read.
+// 1, or 0 where there is none that can be read. `url` NULL: of whatever address.
 int download_record_read(
 	struct download_cache *c, const char *key, const char *url, struct download_record *r);
 int download_record_write(struct download_cache *c, const char *key, const char *url,

@@ -125,8 +125,8 @@ int download_part_restart(struct download_part *p, const struct response *r, str
 {
 	char name[80];
 	download_part_note_name(p->name, name);
-	// The note first: bytes without one are nothing.
-	if (p->noted && unlinkat(p->folder_fd, name, 0) < 0 && errno != ENOENT)
+	// The note first: bytes without one are nothing. Also one that was not taken.
+	if (unlinkat(p->folder_fd, name, 0) < 0 && errno != ENOENT)
 		return error_set_errno(err, errno, "remove %s", name);
 	p->noted = false;
 	download_hash_reset(&p->hash);
