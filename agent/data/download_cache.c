@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/download_internal.h"
+#include "agent/data/download_part.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/json_write.h"
@@ -41,6 +42,7 @@ struct download_cache *download_cache_open(
 		download_cache_free(c);
 		return NULL;
 	}
+	download_part_prepare();
 	download_sweep(c);
 	return c;
 }

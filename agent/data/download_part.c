@@ -21,15 +21,21 @@ void download_part_note_name(const char *name, char note[80])
 	snprintf(note, 80, "%.64s.json", name);
 }
 
-// Which boot of this machine it is; "" if the kernel does not say.
-static void boot_id(struct buffer *id)
+static char boot[64]; // which boot of this machine it is; "" if the kernel does not say
+
+static void read_boot(void)
 {
+	cleanup_buffer struct buffer id = {0};
 	struct error ignored;
-	if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, id, &ignored) < 0)
-		buffer_clear(id);
-	buffer_append(id, "", 0);
-	if (id->size && id->data[id->size - 1] == '\n')
-		id->data[--id->size] = '\0';
+	if (file_read(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &id, &ignored) == 0 &&
+		id.size)
+		snprintf(boot, sizeof(boot), "%.36s", id.data);
+}
+
+void download_part_prepare(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, read_boot);
 }
 
 static void copy_string(const struct json *note, const char *key, char *to, size_t size)
@@ -43,7 +49,7 @@ static void copy_string(const struct json *note, const char *key, char *to, size
 static bool take_note(struct download_part *p, bool checked)
 {
 	cleanup_arena struct arena arena = {0};
-	cleanup_buffer struct buffer text = {0}, boot = {0};
+	cleanup_buffer struct buffer text = {0};
 	struct error ignored;
 	char name[80];
 	download_part_note_name(p->name, name);
@@ -52,8 +58,7 @@ static bool take_note(struct download_part *p, bool checked)
 	const struct json *note = json_parse(&arena, text.data, text.size, name, NULL, &ignored);
 	const char *url = json_get_string(note, "url"), *of = json_get_string(note, "boot");
 	const struct json *size = json_get(note, "size");
-	boot_id(&boot);
-	if (!url || !streq(url, p->url) || !of || (!checked && (!*of || !streq(of, boot.data))))
+	if (!url || !streq(url, p->url) || !of || (!checked && (!*of || !streq(of, boot))))
 		return false;
 	if (size && size->type == JSON_INTEGER && size->integer >= 0) {
 		p->sized = true;
@@ -67,9 +72,8 @@ static bool take_note(struct download_part *p, bool checked)
 static int write_note(struct download_part *p, struct error *err)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
-	cleanup_buffer struct buffer text = {0}, boot = {0};
+	cleanup_buffer struct buffer text = {0};
 	char name[80];
-	boot_id(&boot);
 	download_part_note_name(p->name, name);
 	json_write_open_object(w);
 	json_write_member(w, "url", p->url);
@@ -77,7 +81,7 @@ static int write_note(struct download_part *p, struct error *err)
 	json_write_member(w, "last_modified", p->last_modified);
 	if (p->sized)
 		json_write_member_unsigned(w, "size", p->size);
-	json_write_member(w, "boot", boot.data);
+	json_write_member(w, "boot", boot);
 	json_write_close_object(w);
 	if (json_writer_finish(w, &text, err) < 0 ||
 		file_write_atomic(p->folder_fd, name, text.data, text.size, 0600, err) < 0)

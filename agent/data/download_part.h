@@ -26,6 +26,8 @@ struct download_part {
 	struct download_hash hash;
 };
 
+// What is read from outside of the folder, before a process gives up the right to.
+void download_part_prepare(void);
 // Open or make. What was broken off is taken up if the note fits: of this URL, and, since after a
 // crash of the machine pages may be missing in the middle of a file, of this boot, unless the hash
 // of the whole is known (`checked`).

@@ -52,11 +52,23 @@ static int allow_reading(int ruleset, const char *path, struct error *err)
 	return 0;
 }
 
-static int confine_files(struct error *err)
+static int allow_writing(int ruleset, int folder, uint64_t handled, struct error *err)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = handled & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE,
+		.parent_fd = folder};
+	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
+		return error_set_errno(err, errno, "landlock: allow writing");
+	return 0;
+}
+
+static int confine_files(const int *folders, size_t count, struct error *err)
 {
 	long version =
 		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (version < 1) // ENOSYS, or EOPNOTSUPP where it is switched off
+		return 0;
+	if (version < 2 && count) // files could not be renamed from one folder to another
 		return 0;
 	struct landlock_ruleset_attr attributes = {
 		.handled_access_fs = handled_rights((int)version)};
@@ -66,6 +78,9 @@ static int confine_files(struct error *err)
 		return error_set_errno(err, errno, "landlock: make a rule set");
 	for (size_t i = 0; i < array_size(readable); i++)
 		if (allow_reading(ruleset, readable[i], err) < 0)
+			return -1;
+	for (size_t i = 0; i < count; i++)
+		if (allow_writing(ruleset, folders[i], attributes.handled_access_fs, err) < 0)
 			return -1;
 	if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		return error_set_errno(err, errno, "landlock: confine the process");
@@ -165,12 +180,17 @@ static int confine_calls(struct error *err)
 
 int fetcher_confine(struct error *err)
 {
+	return fetcher_confine_writing(NULL, 0, err);
+}
+
+int fetcher_confine_writing(const int *folders, size_t count, struct error *err)
+{
 	struct rlimit none = {0, 0};
 	if (setrlimit(RLIMIT_CORE, &none) < 0)
 		return error_set_errno(err, errno, "forbid core dumps");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set_errno(err, errno, "no_new_privs");
-	if (confine_files(err) < 0)
+	if (confine_files(folders, count, err) < 0)
 		return -1;
 	drop_bounding_set();
 	if (drop_user(err) < 0 || drop_capabilities(err) < 0)
