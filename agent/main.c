@@ -3,6 +3,7 @@
 // The program: a table of verbs. Only here an error becomes text and an exit status: 0 done, 1 the
 // operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
 #include "agent/command/command.h"
+#include "agent/data/outputs.h"
 #include "agent/supervise/supervisor.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -28,6 +29,7 @@ static const struct {
 	{"rm", command_rm, "remove runs that have ended"},
 	{"show", command_show, "show what became of a run, and why"},
 	{"logs", command_logs, "show what a run printed, and follow it"},
+	{"outputs", command_outputs, "copy a run's results to their destination, or show how far"},
 	{"pull", command_pull, "download an image"},
 	{"images", command_images, "list the images here"},
 	{"inspect", command_inspect, "show an image's digests, layers and configuration"},
@@ -45,8 +47,18 @@ static const struct {
 } helpers[] = {
 	{"fetcher", fetcher_main},
 	{"layer", layer_worker_main},
+	{"outputs", outputs_main},
 	{"supervisor", supervisor_main},
 };
+
+// People may start the verb of the same name.
+static bool is_helper(char **argv, const char *name)
+{
+	bool verb = false;
+	for (size_t i = 0; i < array_size(commands); i++)
+		verb |= streq(name, commands[i].name);
+	return streq(argv[1], name) && (!verb || streq(argv[0], "stoker:"));
+}
 
 static void print_help(void)
 {
@@ -130,7 +142,7 @@ int main(int argc, char **argv)
 {
 	// A third word only tells people, in the list of processes, what it is about.
 	for (size_t i = 0; (argc == 2 || argc == 3) && i < array_size(helpers); i++) {
-		if (streq(argv[1], helpers[i].name)) {
+		if (is_helper(argv, helpers[i].name)) {
 			// The kernel has named us after the file in memory.
 			char name[16];
 			snprintf(name, sizeof(name), "stoker-%.8s", helpers[i].name);

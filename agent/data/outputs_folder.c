@@ -1,0 +1,549 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A folder as destination. What is under way lies in <run id>/.partial/, on the same file system,
+// so that names in the job's folders are only ever whole files, and one folder holds all that a
+// kill may leave. A part's name follows from the path, so that the next process finds it.
+#include "agent/data/outputs_target.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { COPY_STEP = 64 * 1024 * 1024, COPY_BUFFER = 1024 * 1024, OPEN_TRIES = 8 };
+
+static const char partial[] = ".partial", manifest[] = "manifest.json";
+
+struct folder {
+	struct outputs_target base;
+	char *destination, *run_id;
+	int fd, partial_fd; // of the run's folder; -1
+	dev_t device;
+	ino_t inode;
+	bool known;  // device and inode are
+	bool marked; // the manifest may be there
+	bool no_clone, no_range;
+	struct outputs_parent parent;
+	// The file that is written.
+	int file_fd, old_fd;
+	char *path;
+	char name[40]; // in .partial; "": in place
+};
+
+static struct folder *folder_of(struct outputs_target *t)
+{
+	return (struct folder *)t; // its first member
+}
+
+int outputs_open_beneath(int root, const char *path, int flags)
+{
+	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+			   RESOLVE_NO_XDEV};
+	int fd = -1;
+	for (int i = 0; i < OPEN_TRIES && fd < 0; i++) {
+		fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+		if (fd < 0 && errno != EAGAIN && errno != EINTR)
+			return -1;
+	}
+	return fd;
+}
+
+void outputs_parent_close(struct outputs_parent *p)
+{
+	if (p->path)
+		close_fdp(&p->fd);
+	free(p->path);
+	*p = (struct outputs_parent){.fd = -1};
+}
+
+int outputs_parent_open(struct outputs_parent *p, int root, const char *path, const char **name)
+{
+	const char *last = path_base(path);
+	size_t n = last == path ? 0 : (size_t)(last - path) - 1;
+	*name = last;
+	if (p->path && strlen(p->path) == n && memcmp(p->path, path, n) == 0)
+		return p->fd;
+	cleanup_free char *folder = n ? xstrndup(path, n) : xstrdup("");
+	int fd = outputs_open_beneath(root, n ? folder : ".", O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return -1;
+	outputs_parent_close(p);
+	*p = (struct outputs_parent){.path = steal(folder), .fd = fd};
+	return fd;
+}
+
+static int fail(struct folder *f, const char *what, const char *path, struct error *err)
+{
+	return error_set_errno(
+		err, errno, "destination %s: %s %s/%s", f->destination, what, f->run_id, path);
+}
+
+static void give_up_file(struct folder *f)
+{
+	close_fdp(&f->file_fd);
+	close_fdp(&f->old_fd);
+	f->file_fd = f->old_fd = -1;
+	free(f->path);
+	f->path = NULL;
+}
+
+static void close_all(struct folder *f)
+{
+	give_up_file(f);
+	outputs_parent_close(&f->parent);
+	close_fdp(&f->fd);
+	close_fdp(&f->partial_fd);
+	f->fd = f->partial_fd = -1;
+}
+
+static int make_and_open(int at, const char *name)
+{
+	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+		return -1;
+	return outputs_open_beneath(at, name, O_RDONLY | O_DIRECTORY);
+}
+
+// An empty folder in the place of the one we know is a file system that is not mounted any more:
+// filling the one below it helps nobody.
+static int check_same(struct folder *f, int fd, struct error *err)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return fail(f, "look at", "", err);
+	if (f->known && (st.st_dev != f->device || st.st_ino != f->inode))
+		return error_set(err, ERROR_UNAVAILABLE,
+			"destination %s: another folder lies there now; is it still mounted?",
+			f->destination);
+	f->device = st.st_dev;
+	f->inode = st.st_ino;
+	f->known = true;
+	return 0;
+}
+
+static int folder_open(struct outputs_target *t, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	close_all(f);
+	cleanup_fd int top = open(f->destination, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (top < 0)
+		return error_set_errno(err, errno, "destination %s", f->destination);
+	if (check_same(f, top, err) < 0)
+		return -1;
+	f->fd = make_and_open(top, f->run_id);
+	return f->fd < 0 ? fail(f, "make", "", err) : 0;
+}
+
+static void folder_identity(struct outputs_target *t, uint64_t id[2], bool tell)
+{
+	struct folder *f = folder_of(t);
+	if (tell) {
+		f->device = (dev_t)id[0];
+		f->inode = (ino_t)id[1];
+		f->known = true;
+	} else {
+		id[0] = f->device;
+		id[1] = f->inode;
+	}
+}
+
+static int folder_invalidate(struct outputs_target *t, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	if (f->marked && unlinkat(f->fd, manifest, 0) < 0 && errno != ENOENT)
+		return fail(f, "remove", manifest, err);
+	f->marked = false;
+	return 0;
+}
+
+static int begin_change(struct folder *f, struct error *err)
+{
+	if (folder_invalidate(&f->base, err) < 0)
+		return -1;
+	if (f->partial_fd < 0)
+		f->partial_fd = make_and_open(f->fd, partial);
+	return f->partial_fd < 0 ? fail(f, "make", partial, err) : 0;
+}
+
+static mode_t folder_mode(mode_t mode)
+{
+	return (mode & 0755) | 0700;
+}
+
+static mode_t file_mode(mode_t mode)
+{
+	return (mode & 0755) | 0600;
+}
+
+static void visit(struct folder *f, int fd, char *path, size_t n, int depth,
+	outputs_found_fn *found, void *data, struct error *err);
+
+static void visit_entry(struct folder *f, int fd, char *path, size_t n, int depth,
+	outputs_found_fn *found, void *data, struct error *err)
+{
+	struct stat st;
+	char link[OUTPUTS_PATH_MAX + 1];
+	const char *name = path + n;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	struct outputs_attributes a = {.size = (uint64_t)st.st_size,
+		.mode = st.st_mode & 07777,
+		.mtime_ns = st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
+	if (S_ISLNK(st.st_mode)) {
+		ssize_t k = readlinkat(fd, name, link, sizeof(link) - 1);
+		link[k < 0 ? 0 : k] = '\0';
+		found(data, path, OUTPUTS_LINK, &a, link);
+	} else if (S_ISDIR(st.st_mode)) {
+		found(data, path, OUTPUTS_FOLDER, &a, NULL);
+		cleanup_fd int inner = outputs_open_beneath(fd, name, O_RDONLY | O_DIRECTORY);
+		if (inner >= 0)
+			visit(f, inner, path, strlen(path), depth + 1, found, data, err);
+	} else {
+		found(data, path, OUTPUTS_FILE, &a, NULL);
+	}
+}
+
+static void visit(struct folder *f, int fd, char *path, size_t n, int depth,
+	outputs_found_fn *found, void *data, struct error *err)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	DIR *stream = copy < 0 ? NULL : fdopendir(copy);
+	if (!stream || depth > OUTPUTS_DEPTH_MAX) {
+		if (stream)
+			closedir(stream);
+		else
+			close_fdp(&copy);
+		return;
+	}
+	if (n)
+		path[n++] = '/';
+	for (struct dirent *e; !err->kind && (e = readdir(stream)) != NULL;) {
+		size_t k = strlen(e->d_name);
+		if (streq(e->d_name, ".") || streq(e->d_name, "..") || n + k > OUTPUTS_PATH_MAX)
+			continue;
+		if (n == 0 && (streq(e->d_name, partial) || streq(e->d_name, manifest)))
+			continue;
+		memcpy(path + n, e->d_name, k + 1);
+		visit_entry(f, fd, path, n, depth, found, data, err);
+	}
+	closedir(stream);
+}
+
+static int folder_list(
+	struct outputs_target *t, outputs_found_fn *found, void *data, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	char path[OUTPUTS_PATH_MAX + NAME_MAX + 2] = "";
+	struct error failed = {0};
+	visit(f, f->fd, path, 0, 0, found, data, &failed);
+	if (!failed.kind)
+		return 0;
+	*err = failed;
+	return -1;
+}
+
+static int folder_folder(struct outputs_target *t, const char *path, mode_t mode, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	if (at < 0 || (mkdirat(at, name, 0700) < 0 && errno != EEXIST))
+		return fail(f, "make", path, err);
+	cleanup_fd int fd = outputs_open_beneath(at, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0 || fchmod(fd, folder_mode(mode)) < 0)
+		return fail(f, "make", path, err);
+	return 0;
+}
+
+static int folder_link(
+	struct outputs_target *t, const char *path, const char *text, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	if (unlinkat(f->partial_fd, "link", 0) < 0 && errno != ENOENT)
+		return fail(f, "make", path, err);
+	if (at < 0 || symlinkat(text, f->partial_fd, "link") < 0 ||
+		renameat(f->partial_fd, "link", at, name) < 0)
+		return fail(f, "make", path, err);
+	return 0;
+}
+
+static int folder_remove(
+	struct outputs_target *t, const char *path, enum outputs_kind kind, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	if (at < 0)
+		return errno == ENOENT ? 0 : fail(f, "remove", path, err);
+	int rc = unlinkat(at, name, kind == OUTPUTS_FOLDER ? AT_REMOVEDIR : 0);
+	// Something that is not ours, or too deep to have been listed.
+	if (rc < 0 && (errno == ENOTEMPTY || errno == EEXIST || errno == EISDIR))
+		rc = directory_remove(at, name, err);
+	else if (rc < 0 && errno != ENOENT)
+		rc = fail(f, "remove", path, err);
+	else
+		rc = 0;
+	if (kind == OUTPUTS_FOLDER)
+		outputs_parent_close(&f->parent);
+	return rc;
+}
+
+static int folder_park(
+	struct outputs_target *t, const char *path, uint64_t number, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	char parked[32];
+	snprintf(parked, sizeof(parked), "moved-%llu", (unsigned long long)number);
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	if (at < 0 || renameat(at, name, f->partial_fd, parked) < 0)
+		return fail(f, "rename", path, err);
+	return 0;
+}
+
+static int folder_unpark(
+	struct outputs_target *t, uint64_t number, const char *path, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	char parked[32];
+	snprintf(parked, sizeof(parked), "moved-%llu", (unsigned long long)number);
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	if (at < 0 || renameat(f->partial_fd, parked, at, name) < 0)
+		return fail(f, "rename", path, err);
+	return 0;
+}
+
+static int folder_part(
+	struct outputs_target *t, const char *path, bool resume, uint64_t *size, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	uint8_t digest[SHA256_SIZE];
+	char hex[SHA256_HEX_SIZE];
+	struct stat st;
+	give_up_file(f);
+	*size = 0;
+	if (begin_change(f, err) < 0)
+		return -1;
+	snprintf(f->name, sizeof(f->name), "file");
+	if (resume) {
+		sha256_of(path, strlen(path), digest);
+		sha256_hex(digest, hex);
+		snprintf(f->name, sizeof(f->name), "part-%.32s", hex);
+	}
+	f->file_fd = openat(f->partial_fd, f->name,
+		O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (resume ? 0 : O_TRUNC), 0600);
+	if (f->file_fd < 0 || fstat(f->file_fd, &st) < 0)
+		return fail(f, "write", path, err);
+	*size = (uint64_t)st.st_size;
+	f->path = xstrdup(path);
+	return 0;
+}
+
+static int folder_clone(
+	struct outputs_target *t, const char *path, int source_fd, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	uint64_t size;
+	if (f->no_clone)
+		return 0;
+	if (folder_part(t, path, true, &size, err) < 0)
+		return -1;
+	if (size == 0 && ioctl(f->file_fd, FICLONE, source_fd) == 0)
+		return 1;
+	f->no_clone = size == 0;
+	return 0;
+}
+
+static int folder_append(struct outputs_target *t, const char *path, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	give_up_file(f);
+	f->name[0] = '\0';
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	f->file_fd = at < 0 ? -1 : outputs_open_beneath(at, name, O_RDWR);
+	if (f->file_fd < 0)
+		return fail(f, "append to", path, err);
+	f->path = xstrdup(path);
+	return 0;
+}
+
+static int folder_write(
+	struct outputs_target *t, const void *data, size_t size, uint64_t offset, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	if (pwrite_all(f->file_fd, data, size, (off_t)offset, f->path, err) < 0)
+		return error_context(err, "destination %s", f->destination);
+	return 0;
+}
+
+static int copy_by_hand(struct folder *f, uint64_t offset, uint64_t size, struct error *err)
+{
+	cleanup_free char *buffer = xmalloc(COPY_BUFFER);
+	while (size) {
+		size_t want = size < COPY_BUFFER ? (size_t)size : COPY_BUFFER;
+		ssize_t n = pread(f->old_fd, buffer, want, (off_t)offset);
+		if (n < 0)
+			return fail(f, "read", f->path, err);
+		if (n == 0)
+			return 0;
+		if (folder_write(&f->base, buffer, (size_t)n, offset, err) < 0)
+			return -1;
+		offset += (uint64_t)n;
+		size -= (uint64_t)n;
+	}
+	return 1;
+}
+
+static int folder_keep(struct outputs_target *t, uint64_t offset, uint64_t size, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (f->old_fd < 0) {
+		int at = outputs_parent_open(&f->parent, f->fd, f->path, &name);
+		f->old_fd = at < 0 ? -1 : outputs_open_beneath(at, name, O_RDONLY);
+	}
+	if (f->old_fd < 0)
+		return 0;
+	while (size && !f->no_range) {
+		off_t from = (off_t)offset, to = from;
+		size_t want = size < COPY_STEP ? (size_t)size : COPY_STEP;
+		ssize_t n = copy_file_range(f->old_fd, &from, f->file_fd, &to, want, 0);
+		if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EIO))
+			return fail(f, "write", f->path, err);
+		if (n == 0)
+			return 0;
+		f->no_range = n < 0;
+		offset += n < 0 ? 0 : (uint64_t)n;
+		size -= n < 0 ? 0 : (uint64_t)n;
+	}
+	return size ? copy_by_hand(f, offset, size, err) : 1;
+}
+
+static int set_attributes(int fd, const struct outputs_attributes *a)
+{
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+		{.tv_sec = a->mtime_ns / 1000000000, .tv_nsec = a->mtime_ns % 1000000000}};
+	return fchmod(fd, file_mode(a->mode)) < 0 ? -1 : futimens(fd, times);
+}
+
+// No fsync(2) for each file: commit() makes all of them durable at once.
+static int folder_finish(
+	struct outputs_target *t, const struct outputs_attributes *a, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	struct stat st;
+	if (fstat(f->file_fd, &st) < 0 ||
+		((uint64_t)st.st_size != a->size && ftruncate(f->file_fd, (off_t)a->size) < 0) ||
+		set_attributes(f->file_fd, a) < 0)
+		return fail(f, "finish", f->path, err);
+	if (f->name[0]) {
+		int at = outputs_parent_open(&f->parent, f->fd, f->path, &name);
+		if (at < 0 || renameat(f->partial_fd, f->name, at, name) < 0)
+			return fail(f, "rename to", f->path, err);
+	}
+	give_up_file(f);
+	return 0;
+}
+
+static int folder_touch(struct outputs_target *t, const char *path,
+	const struct outputs_attributes *a, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (begin_change(f, err) < 0)
+		return -1;
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	cleanup_fd int fd = at < 0 ? -1 : outputs_open_beneath(at, name, O_RDONLY);
+	return fd < 0 || set_attributes(fd, a) < 0 ? fail(f, "change", path, err) : 0;
+}
+
+static int folder_read(struct outputs_target *t, const char *path, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	const char *name;
+	if (!path) {
+		int copy = fcntl(f->file_fd, F_DUPFD_CLOEXEC, 3);
+		return copy < 0 ? fail(f, "read", f->path, err) : copy;
+	}
+	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
+	int fd = at < 0 ? -1 : outputs_open_beneath(at, name, O_RDONLY);
+	return fd < 0 ? fail(f, "read", path, err) : fd;
+}
+
+static int folder_manifest(struct outputs_target *t, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	give_up_file(f);
+	if (begin_change(f, err) < 0)
+		return -1;
+	int fd = openat(f->partial_fd, "manifest",
+		O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	return fd < 0 ? fail(f, "write", manifest, err) : fd;
+}
+
+// What is left in .partial goes: nothing is under way any more.
+static int folder_commit(struct outputs_target *t, int manifest_fd, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	if (fsync(manifest_fd) < 0 || syncfs(f->fd) < 0)
+		return fail(f, "write", manifest, err);
+	if (renameat(f->partial_fd, "manifest", f->fd, manifest) < 0)
+		return fail(f, "rename to", manifest, err);
+	f->marked = true;
+	close_fdp(&f->partial_fd);
+	f->partial_fd = -1;
+	if (directory_remove(f->fd, partial, err) < 0)
+		return error_context(err, "destination %s", f->destination);
+	return fsync(f->fd) < 0 ? fail(f, "write", manifest, err) : 0;
+}
+
+static void folder_free(struct outputs_target *t)
+{
+	struct folder *f = folder_of(t);
+	close_all(f);
+	free(f->destination);
+	free(f->run_id);
+	free(f);
+}
+
+struct outputs_target *outputs_folder_new(const char *destination, const char *run_id)
+{
+	static const struct outputs_target_ops ops = {folder_open, folder_identity, folder_list,
+		folder_invalidate, folder_folder, folder_link, folder_remove, folder_park,
+		folder_unpark, folder_part, folder_clone, folder_append, folder_write, folder_keep,
+		folder_finish, folder_touch, folder_read, folder_manifest, folder_commit,
+		folder_free};
+	struct folder *f = xcalloc(1, sizeof(*f));
+	*f = (struct folder){.base.ops = &ops,
+		.destination = xstrdup(destination),
+		.run_id = xstrdup(run_id),
+		.fd = -1,
+		.partial_fd = -1,
+		.marked = true,
+		.parent.fd = -1,
+		.file_fd = -1,
+		.old_fd = -1};
+	return &f->base;
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SHA-256 of a file's chunks, and of all of it, by a thread of its own: while one chunk is hashed,
+// the one before is written and the next is read. Measured: without it a large file is copied at
+// two thirds of cp's speed, with it at cp's.
+#pragma once
+
+#include "base/error.h"
+#include "base/sha256.h"
+
+#include <stdbool.h>
+
+enum { OUTPUTS_CHUNK = 4 * 1024 * 1024, OUTPUTS_SLOTS = 3 };
+
+struct outputs_hasher;
+
+struct outputs_hasher *outputs_hasher_new(struct error *err); // starts the thread
+void outputs_hasher_free(struct outputs_hasher *h);	      // NULL is fine
+
+// A file begins. `whole`: what is put is all of it.
+void outputs_hasher_begin(struct outputs_hasher *h, bool whole);
+// The next chunk; at most OUTPUTS_SLOTS may wait. The bytes stay the caller's until
+// outputs_hasher_get() has returned for them.
+void outputs_hasher_put(struct outputs_hasher *h, const void *data, size_t size);
+// The digest of the oldest chunk put and not yet got; waits for it.
+void outputs_hasher_get(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE]);
+// Of all of the file, after the last get.
+void outputs_hasher_end(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE]);
