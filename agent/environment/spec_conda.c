@@ -190,8 +190,8 @@ static int parse_channel(struct spec *s)
 			"a conda package names its channel with credentials; leave them out: they "
 			"belong into the node's netrc file");
 	s->channel = canonical_url(s->arena, s->channel);
-	if (!only(s->channel, "_.-/:+~%[]") || starts_with(s->channel, "file:") ||
-		strchr("/.", *s->channel))
+	bool http = canonical_url_is_http(s->channel);
+	if (!only(s->channel, http ? "_.-/:+~%[]" : "_.-/+") || strchr("/.", *s->channel))
 		return fail(s, "\"%.60s\" is no channel: a name or an http(s) address", s->channel);
 	const char *last = strrchr(s->channel, '/');
 	for (size_t i = 0; last && !s->subdir && i < array_size(known); i++) {
@@ -211,13 +211,15 @@ static int parse(struct spec *s)
 	if (n > SPEC_BYTES_MAX)
 		return fail(s, "longer than %d bytes", SPEC_BYTES_MAX);
 	for (const char *p = s->text; *p; p++)
-		if (*p < 0x20 ? !isspace((unsigned char)*p) : *p == 0x7f || *p & 0x80)
+		if (*p < 0x20 ? !strchr("\t\r\n", *p) : *p == 0x7f || *p & 0x80)
 			return fail(
 				s, "it holds a character that is none of ASCII's printable ones");
 	// A comment, as in files; '#' has no place in a specification.
-	char *text = trimmed(s->arena, s->text, strcspn(s->text, "#\r\n"));
+	char *text = trimmed(s->arena, s->text, strcspn(s->text, "#"));
 	if (!*text)
 		return fail(s, "it is empty");
+	if (strpbrk(text, "\r\n"))
+		return fail(s, "write one package to an entry");
 	char *colons = NULL, *bracket = strchr(text, '[');
 	// An address may hold [ ] around an IPv6 host.
 	for (char *p = text; (p = strstr(p, "::")) != NULL; p += 2)

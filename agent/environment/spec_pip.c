@@ -289,7 +289,7 @@ static int check_bytes(struct pip_text *t)
 	if (strlen(t->text) > REQUIREMENT_BYTES_MAX)
 		return pip_fail(t, "longer than %d bytes", REQUIREMENT_BYTES_MAX);
 	for (const char *p = t->text; *p; p++)
-		if (*p < 0x20 ? !isspace((unsigned char)*p) : *p == 0x7f || *p & 0x80)
+		if (*p < 0x20 ? !strchr("\t\r\n", *p) : *p == 0x7f || *p & 0x80)
 			return pip_fail(
 				t, "it holds a character that is none of ASCII's printable ones");
 	return 0;

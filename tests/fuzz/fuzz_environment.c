@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_spec(text, environment_conda_spec);
 	else if (*data == 'p')
 		try_spec(text, environment_pip_requirement);
-	else if (strchr("lrfm", *data))
+	else if (*data && strchr("lrfm", *data))
 		try_lock((char)*data, (const char *)data + 1, size - 1);
 	return 0;
 }
