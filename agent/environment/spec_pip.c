@@ -197,6 +197,8 @@ static int address(struct pip_text *t)
 				   "name @ https://…/archive/<commit>.tar.gz");
 	if (!canonical_url_is_http(url))
 		return pip_fail(t, "the address behind '@' must begin with http:// or https://");
+	if (strpbrk(url, "\"'\\<>`"))
+		return pip_fail(t, "the address behind '@' holds a quote, '\\', '<' or '>'");
 	buffer_printf(t->out, " @ %s", canonical_url(t->arena, url));
 	return 0;
 }

@@ -223,6 +223,7 @@ static void pip_refuses_with_a_remedy(void **state)
 		{"x @ file:///tmp/x.whl", "must begin with http:// or https://"},
 		{"x @ ", "must begin with http:// or https://"},
 		{"x @ https://u:secret@h/x.whl", "they belong into the node's netrc file"},
+		{"x @ https://h/a\\b", "holds a quote"},
 		{"numpy=1.26", "pip's operator is \"==\""},
 		{"numpy 1.26", "an operator is missing before \"1.26\""},
 		{"numpy scipy", "expected a version"},
