@@ -7,6 +7,7 @@
 #include "agent/supervise/supervisor.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "oci/layer/tree_reader.h"
 #include "oci/layer/worker.h"
 #include "oci/registry/fetcher.h"
 
@@ -49,6 +50,7 @@ static const struct {
 	{"layer", layer_worker_main},
 	{"outputs", outputs_main},
 	{"supervisor", supervisor_main},
+	{"tree", tree_reader_main},
 };
 
 // People may start the verb of the same name.

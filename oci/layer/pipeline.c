@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/mman.h>
 
 // Blocks large enough that waking a thread is rare, small enough that a worker stays small. From
@@ -222,7 +223,8 @@ static void hash_block(
 	struct pipeline *p, struct sha256 *hash, const struct block *b, uint64_t *count)
 {
 	pthread_mutex_unlock(&p->lock);
-	sha256_update(hash, b->data, b->size);
+	if (hash)
+		sha256_update(hash, b->data, b->size);
 	pthread_mutex_lock(&p->lock);
 	++*count;
 	pthread_cond_signal(&p->to_inflate);
@@ -318,7 +320,7 @@ struct pipeline *pipeline_new(
 	p->source = *source;
 	p->bytes_max = bytes_max;
 	p->decompressor = decompressor_new();
-	p->consumed_hash = sha256_new();
+	p->consumed_hash = source->plain ? NULL : sha256_new();
 	p->produced_hash = sha256_new();
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->to_inflate, NULL);
@@ -372,6 +374,14 @@ struct layer_stream *pipeline_stream(struct pipeline *p)
 	return &p->stream;
 }
 
+static void end_consumed(struct pipeline *p, struct pipeline_totals *totals)
+{
+	if (p->consumed_hash)
+		sha256_final(p->consumed_hash, totals->consumed_sha256);
+	else
+		memset(totals->consumed_sha256, 0, SHA256_SIZE);
+}
+
 int pipeline_finish(struct pipeline *p, struct pipeline_totals *totals, struct error *err)
 {
 	pthread_mutex_lock(&p->lock);
@@ -382,7 +392,7 @@ int pipeline_finish(struct pipeline *p, struct pipeline_totals *totals, struct e
 	threads_join(p);
 	totals->consumed = p->consumed;
 	totals->produced = p->produced;
-	sha256_final(p->consumed_hash, totals->consumed_sha256);
+	end_consumed(p, totals);
 	sha256_final(p->produced_hash, totals->produced_sha256);
 	return 0;
 }
@@ -397,6 +407,6 @@ int pipeline_drain(struct pipeline *p, struct pipeline_totals *totals, struct er
 	if (!p->consumed_all)
 		return error_set(err, ERROR_SYSTEM, "the rest of the blob cannot be read");
 	totals->consumed = p->consumed;
-	sha256_final(p->consumed_hash, totals->consumed_sha256);
+	end_consumed(p, totals);
 	return 0;
 }

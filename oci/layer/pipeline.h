@@ -11,6 +11,7 @@
 #include "base/sha256.h"
 #include "oci/layer/stream.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,6 +24,8 @@ struct pipeline_source {
 	// Compressed bytes taken and uncompressed bytes made so far, after each block. May be NULL.
 	void (*progress)(void *data, uint64_t consumed, uint64_t produced);
 	void *data;
+	// The bytes are not compressed, so one hash does: consumed_sha256 stays zero.
+	bool plain;
 };
 
 struct pipeline_totals {

@@ -61,8 +61,8 @@ static void fail(struct layer_worker *w, const struct error *err)
 static void refuse(struct layer_worker *w, const char *what)
 {
 	struct error err;
-	error_set(&err, ERROR_SYSTEM, "layer %s: the layer worker sent %s",
-		w->options.blob_digest.text, what);
+	error_set(&err, ERROR_SYSTEM, "layer%s%s: the layer worker sent %s",
+		w->options.stream ? "" : " ", w->options.blob_digest.text, what);
 	fail(w, &err);
 }
 
@@ -75,7 +75,7 @@ static void take_progress(struct layer_worker *w, const struct worker_message *m
 {
 	uint64_t consumed = m->progress.consumed, produced = m->progress.produced;
 	// Numbers for a display; false ones are made plausible.
-	if (consumed > w->options.blob_size)
+	if (!w->options.stream && consumed > w->options.blob_size)
 		consumed = w->options.blob_size;
 	if (produced > w->options.limits.bytes)
 		produced = w->options.limits.bytes;
@@ -178,8 +178,9 @@ static void process_ended(void *data, uint32_t events)
 	char text[64];
 	int status;
 	if (process_wait(&w->process, &status, &err) == 0)
-		error_set(&err, ERROR_SYSTEM, "layer %s: the layer worker %s",
-			w->options.blob_digest.text, process_describe_status(status, text));
+		error_set(&err, ERROR_SYSTEM, "layer%s%s: the layer worker %s",
+			w->options.stream ? "" : " ", w->options.blob_digest.text,
+			process_describe_status(status, text));
 	fail(w, &err);
 }
 
@@ -257,6 +258,7 @@ static int send_options(struct layer_worker *w, struct error *err)
 	memset(&m, 0, sizeof(m)); // padding too: what follows reads foreign bytes
 	m.type = WORKER_OPTIONS;
 	m.options.format = w->options.format;
+	m.options.stream = w->options.stream;
 	m.options.blob_size = w->options.blob_size;
 	m.options.blob_digest = w->options.blob_digest;
 	m.options.diff_id = w->options.diff_id;
@@ -273,6 +275,8 @@ struct layer_worker *layer_worker_start(struct loop *loop,
 	w->events = *events;
 	w->data = data;
 	w->options = *options;
+	if (options->stream)
+		w->options.blob_digest = (struct oci_digest){0};
 	w->process = (struct process){.pidfd = -1};
 	w->socket = w->output_fd = -1;
 	int pair[2];

@@ -11,13 +11,17 @@
 #include "oci/image/digest.h"
 #include "oci/layer/sink.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum layer_format { LAYER_EROFS, LAYER_DIRECTORY };
 
 struct layer_worker_options {
 	enum layer_format format;
-	int blob_fd;   // the compressed bytes; a file that may still be growing
+	int blob_fd; // the compressed bytes; a file that may still be growing
+	// The blob is a pipe instead (tree_reader.h): read to its end, whatever its size and
+	// digest, which are not looked at; feeding is not needed.
+	bool stream;
 	int output_fd; // LAYER_EROFS: empty file; LAYER_DIRECTORY: empty folder
 	uint64_t blob_size;
 	struct oci_digest blob_digest; // expected, of the compressed bytes

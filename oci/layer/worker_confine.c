@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
@@ -67,15 +68,25 @@ static int become_nobody(struct error *err)
 	return 0;
 }
 
+// Nobody, who may read every file and search every folder: a tree belongs to the ids that built it.
+static int become_reader(struct error *err)
+{
+	static const cap_value_t reader[] = {CAP_DAC_READ_SEARCH};
+	bool root = geteuid() == 0;
+	if (root && prctl(PR_SET_KEEPCAPS, 1) < 0)
+		return error_set_errno(err, errno, "prctl(PR_SET_KEEPCAPS)");
+	return become_nobody(err) < 0 ? -1 : keep_capabilities(reader, root ? 1 : 0, err);
+}
+
 // Newer than some headers.
 #ifndef LANDLOCK_ACCESS_FS_REFER
 #define LANDLOCK_ACCESS_FS_REFER (1ULL << 13)
 #endif
 enum { LANDLOCK_ABI_WITH_REFER = 2 };
 
-// Everything below the folder is allowed, everything else denied. Returns 1 where the kernel
-// cannot.
-static int landlock_folder(int dirfd, struct error *err)
+// Everything below the folder is allowed (or reading alone), everything else denied. Returns 1
+// where the kernel cannot.
+static int landlock_folder(int dirfd, bool only_read, struct error *err)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (abi < LANDLOCK_ABI_WITH_REFER) // hard links between folders would be refused
@@ -87,7 +98,10 @@ static int landlock_folder(int dirfd, struct error *err)
 	if (rules < 0)
 		return error_set_errno(err, errno, "landlock_create_ruleset");
 	struct landlock_path_beneath_attr beneath = {
-		.allowed_access = all & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE, .parent_fd = dirfd};
+		.allowed_access =
+			only_read ? LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR
+				  : all & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE,
+		.parent_fd = dirfd};
 	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
 		return error_set_errno(err, errno, "landlock_add_rule");
 	if (syscall(SYS_landlock_restrict_self, rules, 0) < 0)
@@ -123,9 +137,9 @@ static int enter_folder(enum confine_profile profile, int dirfd, struct error *e
 		return -1;
 	if (fchdir(dirfd) < 0)
 		return error_set_errno(err, errno, "enter the layer's folder");
-	if (profile == CONFINE_DIRECTORY_PRIVILEGED && chroot(".") == 0)
+	if (profile != CONFINE_DIRECTORY_UNPRIVILEGED && chroot(".") == 0)
 		return 0;
-	int held = landlock_folder(dirfd, err);
+	int held = landlock_folder(dirfd, profile == CONFINE_TREE, err);
 	if (held > 0 && profile == CONFINE_DIRECTORY_PRIVILEGED)
 		return error_set(err, ERROR_DENIED,
 			"neither chroot(2) nor Landlock is permitted here, "
@@ -144,6 +158,9 @@ int confine_privileges(enum confine_profile profile, int dirfd, struct error *er
 		return -1;
 	if (profile == CONFINE_DIRECTORY_PRIVILEGED) {
 		if (keep_capabilities(file_makers, array_size(file_makers), err) < 0)
+			return -1;
+	} else if (profile == CONFINE_TREE) {
+		if (become_reader(err) < 0)
 			return -1;
 	} else if ((profile == CONFINE_IMAGE && become_nobody(err) < 0) ||
 		   keep_capabilities(NULL, 0, err) < 0) {
@@ -259,6 +276,14 @@ static const int directory_calls[] = {
 	SCMP_SYS(fstatfs),
 };
 
+static const int tree_calls[] = {
+	SCMP_SYS(openat2),
+	SCMP_SYS(fcntl),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(getdents64),
+	SCMP_SYS(readlinkat),
+};
+
 #ifdef BUILT_WITH_ASAN
 // For threads and memory maps of AddressSanitizer's own. Its reports take more, and are lost here.
 static const int sanitizer_calls[] = {SCMP_SYS(sigaltstack), SCMP_SYS(sched_getaffinity),
@@ -320,7 +345,10 @@ static int fill_filter(
 	if (add_conditional_calls(filter, socket, err) < 0 ||
 		add_calls(filter, common_calls, array_size(common_calls), err) < 0)
 		return -1;
-	if (profile != CONFINE_IMAGE &&
+	bool tree = profile == CONFINE_TREE;
+	if (tree && add_calls(filter, tree_calls, array_size(tree_calls), err) < 0)
+		return -1;
+	if (!tree && profile != CONFINE_IMAGE &&
 		add_calls(filter, directory_calls, array_size(directory_calls), err) < 0)
 		return -1;
 #ifdef BUILT_WITH_ASAN

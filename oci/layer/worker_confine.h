@@ -16,6 +16,7 @@ enum confine_profile {
 	CONFINE_IMAGE,		      // descriptors only
 	CONFINE_DIRECTORY_PRIVILEGED, // root: makes files of any owner and type below a folder
 	CONFINE_DIRECTORY_UNPRIVILEGED,
+	CONFINE_TREE, // reads what is below a folder, whoever owns it
 };
 
 // No new privileges, no core dump, no ptrace by equals. Root becomes user 65534 without

@@ -82,6 +82,16 @@ static int wait_for_feed(struct worker *w, struct error *err)
 	return 0;
 }
 
+static ssize_t stream_read(void *data, void *buffer, size_t size, struct error *err)
+{
+	(void)data;
+	ssize_t n;
+	do
+		n = read(WORKER_BLOB, buffer, size);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? error_set_errno(err, errno, "read the archive") : n;
+}
+
 static ssize_t blob_read(void *data, void *buffer, size_t size, struct error *err)
 {
 	struct worker *w = data;
@@ -183,6 +193,8 @@ static int check_blob(
 	const struct worker *w, const struct pipeline_totals *totals, struct error *err)
 {
 	struct oci_digest digest = oci_digest_from_sha256(totals->consumed_sha256);
+	if (w->options.options.stream)
+		return 0;
 	if (oci_digest_equal(&digest, &w->options.options.blob_digest))
 		return 0;
 	return error_set(err, ERROR_INTEGRITY, "blob %s: the bytes have digest %s",
@@ -222,6 +234,10 @@ static int measure(const struct worker *w, struct layer_result *result, struct e
 // whole blob tells, so the rest of it is read before anybody is blamed.
 static void blame(const struct worker *w, struct pipeline *p, struct error *err)
 {
+	if (w->options.options.stream) {
+		error_context(err, "layer");
+		return;
+	}
 	if (err->kind == ERROR_INVALID || err->kind == ERROR_INTEGRITY) {
 		struct pipeline_totals totals;
 		struct error digest;
@@ -248,7 +264,7 @@ static int convert(struct worker *w, struct pipeline *p, struct layer_sink *sink
 	if (check_totals(w, &totals, result, err) < 0)
 		return -1;
 	if (sink->functions->finish(sink, err) < 0 || measure(w, result, err) < 0)
-		return error_context(err, "layer %s", w->options.options.blob_digest.text);
+		return error_context(err, "layer %s", result->diff_id.text);
 	return 0;
 }
 
@@ -262,7 +278,11 @@ static int work(struct worker *w, struct layer_result *result, struct error *err
 	__attribute__((cleanup(cleanup_sink))) struct layer_sink *sink = make_sink(w);
 	if (confine_privileges(w->profile, WORKER_OUTPUT, err) < 0)
 		return error_context(err, "confine the layer worker");
-	const struct pipeline_source source = {blob_read, report_progress, w};
+	bool stream = w->options.options.stream;
+	const struct pipeline_source source = {.read = stream ? stream_read : blob_read,
+		.plain = stream,
+		.progress = report_progress,
+		.data = w};
 	cleanup_pipeline struct pipeline *p =
 		pipeline_new(&source, w->options.options.limits.bytes, err);
 	if (!p)

@@ -23,6 +23,7 @@ struct worker_message {
 	union {
 		struct {
 			uint32_t format; // enum layer_format
+			bool stream;
 			uint64_t blob_size;
 			struct oci_digest blob_digest, diff_id;
 			struct layer_limits limits;
