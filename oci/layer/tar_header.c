@@ -55,11 +55,10 @@ static void plain_append(struct buffer *out, const struct tar_member *m)
 // "<length> key=value\n", where the length counts its own digits.
 static void record_append(struct buffer *out, const char *key, const char *value)
 {
-	size_t rest = strlen(key) + strlen(value) + 3, size = rest, digits = 0;
-	while (size != rest + digits) {
-		size = rest + digits;
-		digits = (size_t)snprintf(NULL, 0, "%zu", size);
-	}
+	size_t rest = strlen(key) + strlen(value) + 3, size = rest + 1;
+	// More digits make it longer, once at most.
+	while (size != rest + (size_t)snprintf(NULL, 0, "%zu", size))
+		size = rest + (size_t)snprintf(NULL, 0, "%zu", size);
 	buffer_printf(out, "%zu %s=%s\n", size, key, value);
 }
 
