@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum {
-	LOOK_MS = 40,	     // between two looks at what is printed
+	LOOK_MS = 40,		// between two looks at what is printed
 	ENTRIES_A_LOOK = 20000, // of the tree, counted
 	GRACE_MS = 1000,
 	LOG_BYTES = 256 * 1024 * 1024,
@@ -142,8 +142,7 @@ static int start(struct running *r, const struct job_spec *spec, struct arena *a
 		.policy = o->config->policy,
 		.end_with_client = true,
 	};
-	if (run_enter(&r->run, RUN_PREPARING, "preparing", err) < 0 ||
-		job_snapshot(&job, err) < 0)
+	if (run_enter(&r->run, RUN_PREPARING, "preparing", err) < 0 || job_snapshot(&job, err) < 0)
 		return -1;
 	return supervise_start(&job, &settings, &r->link, err);
 }
@@ -165,8 +164,7 @@ static void look_at_disk(struct running *r)
 	struct error ignored;
 	if (r->opt_fd < 0 || r->stopped)
 		return;
-	if (fstatvfs(r->opt_fd, &fs) == 0 &&
-		fs.f_bavail * fs.f_frsize < limits->keep_free_bytes) {
+	if (fstatvfs(r->opt_fd, &fs) == 0 && fs.f_bavail * fs.f_frsize < limits->keep_free_bytes) {
 		r->result->failure = ENVIRONMENT_NO_SPACE;
 		snprintf(r->message, sizeof(r->message), "the node's disk is full");
 		stop(r);
@@ -224,8 +222,8 @@ static bool receive(struct running *r)
 
 static void follow(struct running *r)
 {
-	struct pollfd fds[2] = {{.fd = r->link.fd, .events = POLLIN},
-		{.fd = r->signal_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {
+		{.fd = r->link.fd, .events = POLLIN}, {.fd = r->signal_fd, .events = POLLIN}};
 	struct error canceled;
 	while (!r->ended) {
 		poll(fds, 2, LOOK_MS);

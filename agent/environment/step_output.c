@@ -42,8 +42,8 @@ void step_output_read(struct step_output *o, int attempt_fd)
 	struct error ignored;
 	cleanup_free char *data = NULL;
 	if (o->fd < 0)
-		o->fd = openat(attempt_fd, "user_logs/std_log.txt",
-			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		o->fd = openat(
+			attempt_fd, "user_logs/std_log.txt", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (o->fd < 0)
 		return;
 	data = xmalloc(READ_SIZE);

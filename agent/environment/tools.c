@@ -107,27 +107,14 @@ static int choose_uv(const struct environment_options *o, struct arena *a, struc
 		"lend one (agent.yaml: environments.uv)");
 }
 
-// "3.11" is asked for: does the image's 3.11.2 do?
-static bool version_fits(const char *wanted, const char *have)
-{
-	size_t n = strlen(wanted);
-	return strncmp(wanted, have, n) == 0 && (have[n] == '\0' || have[n] == '.');
-}
-
 static int choose_python(const struct environment_options *o, struct arena *a,
 	struct tools_found *f, struct environment_tool *tool, struct error *err)
 {
-	const char *wanted = o->request->python;
 	if (!f->python)
 		return error_set(err, ERROR_NOT_FOUND,
 			"the image has no Python (python3, python in its PATH), which the job's "
 			"pip packages need: take an image with one, or name python in "
 			"conda_packages");
-	if (wanted && !version_fits(wanted, f->python_version))
-		return error_set(err, ERROR_INVALID,
-			"environment.python: %s is asked for, and the image's is %s; take another "
-			"image, or name python=%s in conda_packages",
-			wanted, f->python_version, wanted);
 	if (o->request->tool == JOB_TOOL_UV)
 		return choose_uv(o, a, f, tool, err);
 	if (!f->has_venv)
@@ -150,6 +137,9 @@ int environment_tool_choose(const struct environment_options *o, struct arena *a
 	struct environment_tool *tool, struct error *err)
 {
 	struct tools_found f;
+	enum job_tool wanted = o->request->tool;
+	bool conda = o->request->conda.count || wanted == JOB_TOOL_CONDA ||
+		     wanted == JOB_TOOL_MAMBA || wanted == JOB_TOOL_MICROMAMBA;
 	if (tools_find(o, a, &f, err) < 0)
 		return -1;
 	*tool = (struct environment_tool){
@@ -158,6 +148,5 @@ int environment_tool_choose(const struct environment_options *o, struct arena *a
 		.pip_version = f.pip_version,
 		.glibc = f.glibc,
 	};
-	return o->request->conda.count ? choose_conda(o, a, &f, tool, err)
-				       : choose_python(o, a, &f, tool, err);
+	return conda ? choose_conda(o, a, &f, tool, err) : choose_python(o, a, &f, tool, err);
 }

@@ -155,8 +155,8 @@ static void decode(struct arena *a, const struct json *v, struct tools_found *f)
 	};
 	for (size_t i = 0; i < array_size(programs); i++) {
 		const char *version = arena_printf(a, "%s_version", programs[i].name);
-		*programs[i].program = (struct tools_program){
-			text_of(v, programs[i].name), text_of(v, version)};
+		*programs[i].program =
+			(struct tools_program){text_of(v, programs[i].name), text_of(v, version)};
 	}
 }
 
