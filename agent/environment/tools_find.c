@@ -33,6 +33,9 @@ static const char probe[] =
 	"    runner = os.path.join(os.path.dirname(pip.__file__), '__pip-runner__.py')\n"
 	"    if os.path.isfile(runner):\n"
 	"        v['pip_runner'] = runner\n"
+	"except Exception:\n"
+	"    sys.path[:0] = sys.argv[1:]\n"
+	"try:\n"
 	"    from pip._internal.models.index import PyPI\n"
 	"    v['index'] = PyPI.simple_url\n"
 	"except Exception:\n"
@@ -78,7 +81,7 @@ const char *tools_pip_wheel(struct arena *a)
 static int ask(const struct environment_options *o, struct arena *a, const char *const *argv,
 	struct buffer *output, struct error *err)
 {
-	const struct step_place place = {.o = o, .listen_fd = -1};
+	struct step_place place = {.o = o, .listen_fd = -1};
 	struct json_pair env[] = {{"PATH", tools_path(a, o, err)}, {"HOME", "/tmp"},
 		{"LC_ALL", "C.UTF-8"}, {"CONDARC", "/etc/stoker-none"}};
 	struct step step = {.phase = "looking into the image",
@@ -86,8 +89,11 @@ static int ask(const struct environment_options *o, struct arena *a, const char 
 		.env = {env, array_size(env)},
 		.max_seconds = PROBE_SECONDS};
 	struct step_result result;
+	const char *wheel = tools_pip_wheel(a);
 	if (!env[0].value)
 		return -1;
+	if (wheel)
+		place.binds = (struct json_strings){&wheel, 1};
 	while (argv[step.argv.count])
 		step.argv.count++;
 	int rc = environment_step(&place, &step, &result, err);
@@ -227,9 +233,11 @@ static int ask_python(const struct environment_options *o, struct arena *a, stru
 	struct error *err)
 {
 	static const char *const names[] = {"python3", "python"};
+	const char *wheel = tools_pip_wheel(a); // of the node, should the image have no pip
 	for (size_t i = 0; i < array_size(names); i++) {
 		cleanup_buffer struct buffer output = {0};
-		const char *const argv[] = {names[i], "-I", "-B", "-c", probe, NULL};
+		const char *const argv[] = {names[i], "-I", "-B", "-c", probe,
+			wheel ? strrchr(wheel, ':') + 1 : NULL, NULL};
 		int rc = ask(o, a, argv, &output, err);
 		if (rc < 0)
 			return -1;
