@@ -142,7 +142,8 @@ static int start(struct running *r, const struct job_spec *spec, struct arena *a
 		.policy = o->config->policy,
 		.end_with_client = true,
 	};
-	if (run_enter(&r->run, RUN_PREPARING, "preparing", err) < 0 || job_snapshot(&job, err) < 0)
+	if (run_enter(&r->run, RUN_PREPARING, "preparing", err) < 0 ||
+		job_snapshot(&job, &o->config->policy, err) < 0)
 		return -1;
 	return supervise_start(&job, &settings, &r->link, err);
 }

@@ -4,8 +4,8 @@
 // for the command that starts it; its supervisor makes a sandbox of it (sandbox.h).
 #pragma once
 
-#include "agent/data/data.h"
 #include "agent/config/config.h"
+#include "agent/data/data.h"
 #include "agent/job/run.h"
 #include "agent/job/snapshot.h"
 #include "agent/job/spec.h"

@@ -84,8 +84,7 @@ static char *attempt_path(const char *state_dir, const struct run *r)
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err)
 {
-	*r = (struct run){
-		.runs_fd = -1,
+	*r = (struct run){.runs_fd = -1,
 		.fd = -1,
 		.lock_fd = -1,
 		.attempt = 1,

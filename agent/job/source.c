@@ -28,8 +28,8 @@ static int move_results(const struct run *run, const char *name, struct error *e
 	return 0;
 }
 
-static int make_code(
-	const struct run *run, int source_fd, const struct snapshot_limits *limits, struct error *err)
+static int make_code(const struct run *run, int source_fd, const struct snapshot_limits *limits,
+	struct error *err)
 {
 	cleanup_fd int code = directory_ensure(run->fd, "code", 0755, err);
 	if (code < 0)
