@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Ending the runs whose process was killed.
+#include "agent/data/data.h"
 #include "agent/job/other_runtime.h"
 #include "agent/job/ownership.h"
 #include "agent/job/run.h"
@@ -21,12 +22,18 @@ int run_folder_make(struct store *s, const char *id, struct error *err)
 	return directory_ensure(s->run_fd, name, 0700, err);
 }
 
-// Secrets are a file system in memory there, which a killed supervisor leaves mounted.
+// Secrets are a file system in memory there, which a killed supervisor leaves mounted, as it does
+// the inputs.
 void run_folder_remove(struct store *s, const char *id)
 {
 	struct error ignored;
 	cleanup_free char *name = xasprintf("runs/%s", id);
 	cleanup_free char *secrets = xasprintf("%s/%s/secrets", s->run_dir, name);
+	cleanup_free char *inputs = xasprintf("%s/inputs", name);
+	cleanup_fd int inputs_fd =
+		openat(s->run_fd, inputs, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (inputs_fd >= 0)
+		data_sweep(inputs_fd, &ignored);
 	umount2(secrets, MNT_DETACH | UMOUNT_NOFOLLOW);
 	directory_remove(s->run_fd, name, &ignored);
 }

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/data/mount.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "base/time.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct data_mounts {
+	struct data_mount *items;
+	size_t count;
+	int folder_fd;
+	char *folder; // its path
+};
+
+// ---- one input
+
+// What data_prepare() brought: leased, so that nothing evicts it while the job runs.
+static int take_prepared(struct data_mount *m, const struct data_options *o, struct error *err)
+{
+	struct stat st;
+	int folder = m->ready->is_file ? 0 : O_DIRECTORY;
+	m->fd = openat(
+		o->store->state_fd, m->ready->kept, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | folder);
+	if (m->fd < 0)
+		return error_set_errno(err, errno, "%s", m->ready->kept);
+	if (file_lock(m->fd, LOCK_SH, m->ready->kept, err) < 0)
+		return -1;
+	if (fstat(m->fd, &st) < 0 || st.st_nlink == 0)
+		return error_set(err, ERROR_SYSTEM, "%s was evicted", m->ready->kept);
+	m->path = xasprintf("%s/%s", o->store->state_dir, m->ready->kept);
+	return 0;
+}
+
+// `path` behind `root`, without the slashes between; NULL: it is not below.
+static const char *below(const char *path, const char *root)
+{
+	size_t n = strlen(root);
+	while (n > 0 && root[n - 1] == '/')
+		n--;
+	if (strncmp(path, root, n) || (path[n] && path[n] != '/'))
+		return NULL;
+	return path + n + strspn(path + n, "/");
+}
+
+// Below one of the folders that the node allows, and by no link out of it.
+static int open_allowed(const struct data_options *o, const char *path, struct error *err)
+{
+	const struct json_strings *roots = &o->policy->bind_roots;
+	for (size_t i = 0; i < roots->count; i++) {
+		const char *rest = below(path, roots->items[i]);
+		if (!rest)
+			continue;
+		cleanup_fd int root = open(roots->items[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (root < 0)
+			return error_set_errno(err, errno, "%s", roots->items[i]);
+		if (!*rest)
+			return steal_fd(&root);
+		return file_open_beneath(
+			root, rest, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS, err);
+	}
+	return error_set(err, ERROR_DENIED,
+		"%s is not below a folder that this node allows (agent.yaml: data.bind_roots)",
+		path);
+}
+
+static int take_bind(struct data_mount *m, const struct data_options *o, enum data_failure *failure,
+	struct error *err)
+{
+	if (!o->policy->bind_roots.count) {
+		m->path = xstrdup(m->source->path);
+		return 0;
+	}
+	m->fd = open_allowed(o, m->source->path, err);
+	if (m->fd < 0) {
+		*failure = err->kind == ERROR_NOT_FOUND ? DATA_NOT_FOUND : DATA_POLICY;
+		return -1;
+	}
+	m->path = xasprintf("/proc/self/fd/%d", m->fd);
+	return 0;
+}
+
+static int make_folder(const struct data_mounts *all, struct data_mount *m, struct error *err)
+{
+	if (directory_make(all->folder_fd, m->source->name, 0755, err) < 0)
+		return -1;
+	m->path = xasprintf("%s/%s", all->folder, m->source->name);
+	return 0;
+}
+
+static int mount_it(const struct data_mounts *all, struct data_mount *m,
+	const struct data_options *o, enum data_failure *failure, struct error *err)
+{
+	uint64_t seconds = m->source->max_seconds ? m->source->max_seconds : DATA_SECONDS_DEFAULT;
+	if (make_folder(all, m, err) < 0)
+		return -1;
+	if (m->kind->open(m, o, now_ms() + (int64_t)seconds * 1000, failure, err) == 0) {
+		m->mounted = true;
+		return 0;
+	}
+	if (!m->source->optional || *failure != DATA_NOT_FOUND)
+		return -1;
+	error_clear(err); // there is an empty folder
+	return 0;
+}
+
+static int attach_one(const struct data_mounts *all, struct data_mount *m,
+	const struct data_options *o, enum data_failure *failure, struct error *err)
+{
+	*failure = DATA_FAILED;
+	if (m->source->mode == DATA_DIRECT)
+		return 0;
+	if (m->ready && m->ready->absent)
+		return make_folder(all, m, err);
+	if (m->kind)
+		return mount_it(all, m, o, failure, err);
+	if (m->ready && m->ready->kept)
+		return take_prepared(m, o, err);
+	return take_bind(m, o, failure, err);
+}
+
+static void release_one(struct data_mount *m)
+{
+	loop_remove(m->helper_source);
+	if (m->mounted)
+		mount_remove(m->path);
+	process_release(&m->helper);
+	close_fdp(&m->log_fd);
+	close_fdp(&m->fd);
+	free(m->path);
+}
+
+static void release(struct data_mounts *all)
+{
+	for (size_t i = 0; i < all->count; i++)
+		release_one(&all->items[i]);
+	close_fdp(&all->folder_fd);
+	free(all->folder);
+	free(all->items);
+	free(all);
+}
+
+// ---- all of them
+
+static struct data_mounts *new_mounts(
+	const struct data_options *o, int folder_fd, struct error *err)
+{
+	char link[64], path[4096];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", folder_fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	int fd = n < 0 ? -1 : fcntl(folder_fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0) {
+		error_set_errno(err, errno, "the folder of inputs");
+		return NULL;
+	}
+	path[n] = '\0';
+	struct data_mounts *all = xcalloc(1, sizeof(*all));
+	*all = (struct data_mounts){.items = xcalloc(o->count ? o->count : 1, sizeof(*all->items)),
+		.folder_fd = fd,
+		.folder = xstrdup(path)};
+	return all;
+}
+
+struct data_mounts *data_attach(const struct data_options *o, const struct data_ready *ready,
+	int folder_fd, size_t *failed, enum data_failure *failure, struct error *err)
+{
+	*failure = DATA_FAILED;
+	*failed = 0;
+	struct data_mounts *all = new_mounts(o, folder_fd, err);
+	if (!all)
+		return NULL;
+	for (size_t i = 0; i < o->count; i++) {
+		struct data_mount *m = &all->items[all->count++];
+		*m = (struct data_mount){.source = &o->sources[i],
+			.kind = mount_kind_of(&o->sources[i]),
+			.ready = ready ? &ready[i] : NULL,
+			.fd = -1,
+			.log_fd = -1,
+			.helper.pidfd = -1};
+		if (attach_one(all, m, o, failure, err) < 0) {
+			*failed = i;
+			error_context(err, "input %s", m->source->name);
+			release(all);
+			return NULL;
+		}
+	}
+	return all;
+}
+
+const char *data_mounts_path(const struct data_mounts *m, size_t i)
+{
+	return m->items[i].path;
+}
+
+int data_mounts_watch(struct data_mounts *m, struct loop *loop,
+	void (*died)(void *data, size_t index, enum data_failure failure, const char *text),
+	void *data, struct error *err)
+{
+	(void)m, (void)loop, (void)died, (void)data, (void)err;
+	return 0;
+}
+
+int data_detach(struct data_mounts *m, uint64_t flush_ms, size_t *failed,
+	enum data_failure *failure, struct error *err)
+{
+	int rc = 0;
+	int64_t deadline = now_ms() + (int64_t)flush_ms;
+	if (!m)
+		return 0;
+	for (size_t i = 0; i < m->count; i++) {
+		struct data_mount *one = &m->items[i];
+		if (rc < 0 || !one->mounted || one->source->mode != DATA_RW_MOUNT ||
+			!one->kind->flush)
+			continue;
+		rc = one->kind->flush(one, deadline, failure, err);
+		if (rc < 0) {
+			*failed = i;
+			error_context(err, "input %s", one->source->name);
+		}
+	}
+	release(m);
+	return rc;
+}
+
+int data_sweep(int folder_fd, struct error *err)
+{
+	char link[64], path[4096];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", folder_fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	cleanup_fd int copy = n < 0 ? -1 : fcntl(folder_fd, F_DUPFD_CLOEXEC, 3);
+	DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+	if (!folder)
+		return error_set_errno(err, errno, "the folder of inputs");
+	copy = -1;
+	path[n] = '\0';
+	for (struct dirent *e; (e = readdir(folder)) != NULL;) {
+		cleanup_free char *point = path_join(path, e->d_name);
+		if (e->d_name[0] != '.')
+			mount_remove(point);
+	}
+	closedir(folder);
+	return 0;
+}
