@@ -23,6 +23,9 @@ KERNEL_COMPLAINTS = re.compile(
     r"|BUG:|WARNING:|Oops|general protection"
 )
 
+# Longest first: with several processes none is left alone with one of these at the end.
+LONGEST = ["nasty_image", "registry", "supervise", "runtime_tools", "bad_layers", "sandbox_attacks"]
+
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="also what takes minutes and gigabytes")
@@ -51,6 +54,12 @@ def pytest_collection_modifyitems(config, items):
     left_out = {m for m in ("full", "vm") if not config.getoption(f"--{m}")}
     config.hook.pytest_deselected(items=[i for i in items if left_out & set(i.keywords)])
     items[:] = [i for i in items if not left_out & set(i.keywords)]
+    if hasattr(config, "workerinput"):  # one of several processes
+        items.sort(key=lambda i: place_in_queue(i.path.stem.removeprefix("test_")))
+
+
+def place_in_queue(name):
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture
