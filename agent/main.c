@@ -21,6 +21,7 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{"run", command_run, "run a job, or one command in an image"},
+	{"validate", command_validate, "check a job file and show what would be run"},
 	{"ps", command_ps, "list the runs that go on"},
 	{"exec", command_exec, "run a command in the container of a run"},
 	{"stats", command_stats, "show what runs use"},

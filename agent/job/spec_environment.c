@@ -260,7 +260,7 @@ static int check_group(struct json_decoder *d, const struct json *document,
 		return fail_key(d, group, "reuse", err, "must be locked where lock_file is given");
 	if (!e->lock_file && e->reuse == JOB_REUSE_LOCKED)
 		return fail_key(d, group, "reuse", err, "locked needs lock_file");
-	if (e->reuse != JOB_REUSE && e->max_age)
+	if ((e->lock_file || e->reuse != JOB_REUSE) && e->max_age)
 		return fail_key(d, group, "max_age", err, "goes with reuse: reuse only");
 	json_decode_leave(d, entered);
 	return 0;

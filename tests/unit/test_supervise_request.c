@@ -10,8 +10,31 @@
 
 static const char *words[] = {"--a", "b \xff c", "", NULL};
 static struct json_pair pairs[] = {{"A", "1"}, {"B", ""}};
+static struct data_file files[] = {{"http://a/b", NULL, "12", 7}, {"http://c", "d/e", NULL, 0}};
 static struct data_source inputs[] = {{.name = "data", .path = "/srv", .target = "/in"},
-	{.name = "more", .path = "/x", .target = "/y", .mode = DATA_RW_MOUNT}};
+	{.name = "more", .path = "/x", .target = "/y", .mode = DATA_RW_MOUNT},
+	{.name = "all",
+		.target = "/z",
+		.kind = DATA_CIFS,
+		.optional = true,
+		.writable = true,
+		.no_exec = true,
+		.unpack = DATA_UNPACK_ZIP,
+		.cache = DATA_CACHE_OFF,
+		.max_bytes = 1,
+		.max_seconds = 2,
+		.files = files,
+		.file_count = 2,
+		.reference = "r",
+		.profile = "p",
+		.remote = "m",
+		.options = {pairs, 2},
+		.variables = {pairs, 1},
+		.command = {words, 2},
+		.user = "u",
+		.password_secret = "s",
+		.content = "c",
+		.content_size = 1}};
 static const struct job_bind binds[] = {{"/a", "/b", true}};
 static struct job_secret secrets[] = {
 	{.name = "key", .variable = "KEY", .value = "s\0s!", .size = 4},
@@ -25,11 +48,19 @@ static void fill(struct job_spec *s, struct run *r, struct oci_config *image)
 		.arguments = {words, 3},
 		.variables = {pairs, 2},
 		.inputs = inputs,
-		.input_count = 2,
+		.input_count = 3,
 		.shm_size = 5,
 		.resources = {.cpus = 2.5, .memory = 7, .disk = 9, .devices = {words, 1}},
 		.network = JOB_NETWORK_NONE,
 		.max_seconds = 11,
+		.max_retries = 12,
+		.output_destination = "/out",
+		.display_name = "name",
+		.description = "text",
+		.tags = {pairs, 1},
+		.properties = {pairs, 2},
+		.node_count = 1,
+		.process_count_per_node = 1,
 		.secrets = secrets,
 		.secret_count = 2,
 		.command = command,
@@ -66,6 +97,32 @@ static void pack_one(struct buffer *b)
 	supervise_request_pack(&job, &settings, b);
 }
 
+static void check_input(const struct data_source *d)
+{
+	const struct data_source *e = &inputs[2];
+	assert_int_equal(d->kind, e->kind);
+	assert_true(d->optional && d->writable && d->no_exec);
+	assert_int_equal(d->unpack, e->unpack);
+	assert_int_equal(d->cache, e->cache);
+	assert_int_equal(d->max_bytes, e->max_bytes);
+	assert_int_equal(d->max_seconds, e->max_seconds);
+	assert_null(d->path);
+	assert_int_equal(d->file_count, 2);
+	assert_string_equal(d->files[0].sha256, "12");
+	assert_int_equal(d->files[0].size, 7);
+	assert_string_equal(d->files[1].name, "d/e");
+	assert_string_equal(d->reference, e->reference);
+	assert_string_equal(d->profile, e->profile);
+	assert_string_equal(d->remote, e->remote);
+	assert_string_equal(d->options.items[0].value, "1");
+	assert_int_equal(d->variables.count, 1);
+	assert_string_equal(d->command.items[1], words[1]);
+	assert_string_equal(d->user, e->user);
+	assert_string_equal(d->password_secret, e->password_secret);
+	assert_string_equal(d->content, e->content);
+	assert_int_equal(d->content_size, 1);
+}
+
 static void test_round(void **state)
 {
 	(void)state;
@@ -83,6 +140,15 @@ static void test_round(void **state)
 	assert_string_equal(r.spec.variables.items[1].value, "");
 	assert_int_equal(r.spec.inputs[1].mode, DATA_RW_MOUNT);
 	assert_string_equal(r.spec.inputs[1].target, "/y");
+	check_input(&r.spec.inputs[2]);
+	assert_int_equal(r.spec.max_retries, 12);
+	assert_string_equal(r.spec.output_destination, "/out");
+	assert_string_equal(r.spec.display_name, "name");
+	assert_string_equal(r.spec.description, "text");
+	assert_int_equal(r.spec.tags.count, 1);
+	assert_string_equal(r.spec.properties.items[1].key, "B");
+	assert_int_equal(r.spec.node_count + r.spec.process_count_per_node, 2);
+	assert_ptr_equal(r.run.spec, &r.spec);
 	assert_true(r.spec.resources.cpus == 2.5);
 	assert_int_equal(r.spec.resources.disk, 9);
 	assert_int_equal(r.spec.network, JOB_NETWORK_NONE);
