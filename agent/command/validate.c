@@ -46,6 +46,14 @@ static int validate(struct command *c, const char *path, struct validation *v, s
 
 // ---- for people
 
+// What stands in a job file must not command the terminal.
+static void print_text(const char *before, const char *text)
+{
+	cleanup_free char *copy = xstrdup(text);
+	text_flatten(copy);
+	printf("%s%s", before, copy);
+}
+
 static void print_list(const char *title, const struct json_strings *list)
 {
 	enum { SHOWN = 8 };
@@ -53,7 +61,7 @@ static void print_list(const char *title, const struct json_strings *list)
 		return;
 	printf("%-10s ", title);
 	for (size_t i = 0; i < list->count && i < SHOWN; i++)
-		printf("%s%s", i ? ", " : "", list->items[i]);
+		print_text(i ? ", " : "", list->items[i]);
 	printf(list->count > SHOWN ? " and %zu more\n" : "\n", list->count - SHOWN);
 }
 
@@ -78,12 +86,16 @@ static void print_summary(const char *path, const struct validation *v)
 {
 	const struct job_spec *s = &v->spec;
 	char image[OCI_REFERENCE_TEXT_MAX], size[FORMAT_SIZE_MAX];
-	printf("%s is a valid job\n\n%-10s %s\n%-10s %s", path, "image",
-		oci_reference_format(&v->image, image), "script", s->entry_script);
+	print_text("", path);
+	printf(" is a valid job\n\n%-10s %s\n%-10s", "image",
+		oci_reference_format(&v->image, image), "script");
+	print_text(" ", s->entry_script);
 	for (size_t i = 0; i < s->arguments.count; i++)
-		printf(" %s", s->arguments.items[i]);
-	printf("\n%-10s %s: %llu files, %s", "source", s->source_directory,
-		(unsigned long long)v->snapshot.files, format_size(v->snapshot.bytes, size));
+		print_text(" ", s->arguments.items[i]);
+	printf("\n%-10s", "source");
+	print_text(" ", s->source_directory);
+	printf(": %llu files, %s", (unsigned long long)v->snapshot.files,
+		format_size(v->snapshot.bytes, size));
 	if (v->snapshot.rules)
 		printf(", without what %s names", v->snapshot.rules);
 	printf("\n");

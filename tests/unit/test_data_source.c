@@ -99,7 +99,7 @@ static void refuses(void **state)
 		{"kind: http, url: 'https://[x]/x'", "has no valid host"},
 		{"kind: http, url: 'https://h/x', sha256: 12", "must be a string"},
 		{"kind: http, url: 'https://h/x', sha256: abc", "64 hexadecimal digits"},
-		{"kind: oci, reference: 'A/b'", "reference: "},
+		{"kind: oci, reference: 'a b'", "reference: "},
 		{"kind: fuse, remote: x", "kind fuse needs profile:"},
 		{"kind: fuse, profile: rclone", "profile rclone needs remote:"},
 		{"kind: fuse, profile: rclone, remote: /etc", "of the form remote:path"},

@@ -123,7 +123,7 @@ static void reads_requirements(void **state)
 		{"-r https://h/x", NULL, "error: https://h/x: only files below source_directory"},
 		{"-r nope", NULL, "error: nope is not in source_directory"},
 		{"-r sub", NULL, "error: sub is not a file"},
-		{"-r", NULL, "error: --requirement: what it names is missing"},
+		{"-r", NULL, "error: -r: what it names is missing"},
 		{"-r first", NULL, "error: first names itself"},
 		{"-r sub/other", "-r ../first", "names itself"},
 		{"./x", NULL, "error: first:1: \"./x\" is a path"},
