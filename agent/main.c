@@ -10,6 +10,7 @@
 #include "oci/layer/tree_reader.h"
 #include "oci/layer/worker.h"
 #include "oci/registry/fetcher.h"
+#include "oci/registry/pusher.h"
 
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -48,6 +49,7 @@ static const struct {
 	int (*run)(void);
 } helpers[] = {
 	{"fetcher", fetcher_main},
+	{"pusher", pusher_main},
 	{"layer", layer_worker_main},
 	{"outputs", outputs_main},
 	{"supervisor", supervisor_main},

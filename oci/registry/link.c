@@ -26,13 +26,19 @@ static int send_settings(int socket, const struct registry_settings *s, struct e
 
 int fetcher_link_open(const struct registry_settings *s, struct process *p, struct error *err)
 {
+	return registry_link_open("fetcher", s, p, err);
+}
+
+int registry_link_open(
+	const char *helper, const struct registry_settings *s, struct process *p, struct error *err)
+{
 	int pair[2];
 	if (message_pair(pair, err) < 0)
 		return -1;
 	cleanup_fd int ours = pair[0], theirs = pair[1];
 	// No environment: proxies come with the settings, and nothing else is to have a say.
 	const struct process_options options = {
-		.argv = (const char *const[]){"stoker", "fetcher", NULL},
+		.argv = (const char *const[]){"stoker", helper, NULL},
 		.envp = (const char *const[]){NULL},
 		.fds = &(struct process_fd){theirs, FETCHER_SOCKET},
 		.fd_count = 1,

@@ -8,7 +8,10 @@
 #include "oci/registry/protocol.h"
 #include "oci/registry/settings.h"
 
-// Start the process and send it the settings. Returns the socket, which the caller owns.
+// Start a helper process ("fetcher", "pusher") and send it the settings. Returns the socket, which
+// the caller owns.
+int registry_link_open(const char *helper, const struct registry_settings *s, struct process *p,
+	struct error *err);
 int fetcher_link_open(const struct registry_settings *s, struct process *p, struct error *err);
 
 // One reply: complete, its texts ended and of one line, its error of a known kind. Returns 1; 0

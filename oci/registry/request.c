@@ -26,6 +26,10 @@ struct request {
 	void *data;
 	enum transfer_method method;
 	char *resource;
+	char *absolute; // instead; NULL
+	bool once;
+	struct transfer_upload upload;
+	void (*sent)(void *data, uint64_t bytes); // the caller's
 	const char *accept;
 	uint64_t range_start, range_end;
 	bool ranged; // the attempt under way sent a Range
@@ -61,6 +65,11 @@ static void finish(struct request *r, const struct error *err)
 	r->events->done(r->data, err);
 }
 
+static bool uploads(const struct request *r)
+{
+	return r->method == TRANSFER_PUT || r->method == TRANSFER_PATCH;
+}
+
 // Send what r->url says.
 static void send_request(struct request *r)
 {
@@ -76,6 +85,8 @@ static void send_request(struct request *r)
 			.url = r->url,
 			.authorization = r->foreign ? NULL : state->auth.header,
 			.accept = r->accept,
+			.form = r->method == TRANSFER_POST ? "" : NULL,
+			.upload = uploads(r) ? &r->upload : NULL,
 			.range = range,
 			.ca = state->endpoint->ca,
 			.proxy = state->endpoint->proxy,
@@ -83,12 +94,25 @@ static void send_request(struct request *r)
 		&transfer_events, r);
 }
 
+static bool is_foreign(const struct request *r)
+{
+	const struct curl_functions *curl = r->client->http.curl;
+	struct url_origin to, home;
+	struct error ignored;
+	return url_origin_of(curl, r->url, &to, &ignored) < 0 ||
+	       url_origin_of(curl, state_of(r)->endpoint->url, &home, &ignored) < 0 ||
+	       !url_origin_equal(&to, &home);
+}
+
 static void attempt(struct request *r)
 {
 	free(r->url);
-	r->url = xasprintf(
-		"%s/v2/%s/%s", state_of(r)->endpoint->url, r->client->settings->path, r->resource);
-	r->foreign = false;
+	if (r->absolute)
+		r->url = xstrdup(r->absolute);
+	else
+		r->url = xasprintf("%s/v2/%s/%s", state_of(r)->endpoint->url,
+			r->client->settings->path, r->resource);
+	r->foreign = r->absolute && is_foreign(r);
 	r->redirects = 0;
 	r->retry_after_ms = -1;
 	send_request(r);
@@ -146,7 +170,10 @@ static void sleep_and_retry(struct request *r, const struct error *why)
 static void fail(struct request *r, struct error *err, bool retry)
 {
 	bool last = r->endpoint + 1 == r->client->settings->endpoint_count;
-	if (err->sys || err->kind == ERROR_SYSTEM) { // ours: a full disk is full for all of them
+	if (r->once && !retry && err->kind == ERROR_UNAVAILABLE)
+		err->kind = ERROR_INVALID;
+	if (r->once || err->sys ||
+		err->kind == ERROR_SYSTEM) { // ours: a full disk is full for all of them
 		finish(r, err);
 		return;
 	}
@@ -188,6 +215,8 @@ static void fail_status(struct request *r, const struct response *p)
 			"in "
 			"if it is private",
 			subject);
+	else if (p->status == 405 && r->method != TRANSFER_GET && r->method != TRANSFER_HEAD)
+		error_set(&err, ERROR_DENIED, "%s: the registry takes no uploads (405)", subject);
 	else if (p->status == 401)
 		error_set(&err, ERROR_DENIED, "%s: credentials are needed (401)", subject);
 	else if (p->status == 403)
@@ -281,6 +310,12 @@ void requests_settled(struct registry_auth *auth, const struct error *err, bool 
 	}
 }
 
+static void on_sent(void *data, uint64_t bytes)
+{
+	struct request *r = data;
+	r->sent(r->data, bytes);
+}
+
 static int on_begin(void *data, const struct response *p, struct error *err)
 {
 	struct request *r = data;
@@ -331,11 +366,16 @@ struct request *request_start(struct registry_client *c, const struct request_op
 	r->events = events;
 	r->data = data;
 	r->method = o->method;
-	r->resource = xstrdup(o->resource);
+	r->resource = xstrdup(o->resource ? o->resource : "");
+	r->absolute = o->url ? xstrdup(o->url) : NULL;
+	r->once = o->once;
+	r->upload = o->upload ? *o->upload : (struct transfer_upload){.fd = -1};
+	r->sent = r->upload.sent;
+	r->upload.sent = r->sent ? on_sent : NULL;
 	r->accept = o->accept;
 	r->endpoint = first_endpoint(c, 0);
-	r->wake_at =
-		c->http.now ? c->http.now : 1; // in this turn, when the caller has set the range
+	r->wake_at = c->http.now ? c->http.now + o->delay_ms
+				 : 1; // in this turn, when the caller has set the range
 	r->next = c->requests;
 	c->requests = r;
 	return r;
@@ -365,6 +405,7 @@ static void request_free(struct request *r)
 {
 	transfer_cancel(r->transfer);
 	free(r->url);
+	free(r->absolute);
 	free(r->resource);
 	free(r);
 }

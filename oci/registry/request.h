@@ -31,6 +31,14 @@ struct request_options {
 	enum transfer_method method;
 	const char *resource; // behind /v2/<path>/: "manifests/latest"
 	const char *accept;   // NULL: none
+	// Instead of the resource: a whole URL that the registry has named (of an upload under
+	// way). At another host it gets no credentials.
+	const char *url;
+	const struct transfer_upload *upload; // of PUT and PATCH; copied, but for the strings
+	// One attempt (and a second with a token): who uploads must ask how much has arrived before
+	// it tries again. ERROR_UNAVAILABLE: trying again may help.
+	bool once;
+	int64_t delay_ms; // before the first attempt
 };
 
 // Never calls an event at once.

@@ -64,6 +64,19 @@ static void content_range(struct response *r, const char *value)
 	r->range_size = size;
 }
 
+// "0-1023" of an upload under way; some write "bytes=0-1023". Nothing there yet is "0-0" or none,
+// and so is one byte: it is sent again.
+static void upload_range(struct response *r, const char *value)
+{
+	uint64_t last;
+	if (strncasecmp(value, "bytes=", 6) == 0)
+		value += 6;
+	if (strncmp(value, "0-", 2) != 0 || !parse_u64(value + 2, &last) || last == UINT64_MAX)
+		return;
+	r->has_uploaded = true;
+	r->uploaded = last ? last + 1 : 0;
+}
+
 // Seconds, or a date as HTTP writes it: "Mon, 23 Nov 2026 10:00:00 GMT".
 static void retry_after(struct response *r, const char *value)
 {
@@ -106,6 +119,8 @@ static void field(struct response *r, const char *name, char *value)
 		r->has_length = parse_u64(value, &r->length);
 	} else if (strcasecmp(name, "content-range") == 0) {
 		content_range(r, value);
+	} else if (strcasecmp(name, "range") == 0) {
+		upload_range(r, value);
 	} else if (strcasecmp(name, "content-type") == 0) {
 		content_type(r, value);
 	} else if (strcasecmp(name, "etag") == 0) {

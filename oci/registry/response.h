@@ -27,15 +27,17 @@ struct response {
 	uint64_t length;		 // Content-Length
 	uint64_t range_start, range_end; // Content-Range, the end not included
 	uint64_t range_size;		 // of the whole; UINT64_MAX if the server does not say
-	int64_t retry_after_ms;		 // -1 if none
-	char media_type[128];		 // Content-Type without parameters
-	char etag[RESPONSE_ETAG_MAX];	 // as sent, with its quotes; "" if none, or too long
-	char last_modified[40];		 // as sent; "" if none
-	struct oci_digest digest;	 // Docker-Content-Digest if it is one we know
-	char *location;			 // NULL if none
-	struct challenges challenges;	 // WWW-Authenticate; malformed ones are left out
-	size_t bytes, lines;		 // of headers, for the limits
-	bool stalled;			 // it was ended for that (transfer.h)
+	bool has_uploaded;
+	uint64_t uploaded;	      // Range of an upload's status: bytes that are there
+	int64_t retry_after_ms;	      // -1 if none
+	char media_type[128];	      // Content-Type without parameters
+	char etag[RESPONSE_ETAG_MAX]; // as sent, with its quotes; "" if none, or too long
+	char last_modified[40];	      // as sent; "" if none
+	struct oci_digest digest;     // Docker-Content-Digest if it is one we know
+	char *location;		      // NULL if none
+	struct challenges challenges; // WWW-Authenticate; malformed ones are left out
+	size_t bytes, lines;	      // of headers, for the limits
+	bool stalled;		      // it was ended for that (transfer.h)
 };
 
 void response_release(struct response *r);

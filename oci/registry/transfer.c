@@ -6,8 +6,11 @@
 #include "base/time.h"
 #include "oci/registry/url.h"
 
+#include <unistd.h>
+
 enum {
 	RECEIVE_BUFFER = 512 * 1024,
+	SEND_BUFFER = 512 * 1024,
 	SWALLOW_MAX = 256 * 1024,      // of an error's body, to keep the connection
 	CURL_VERSION_LEAST = 0x075500, // CURLOPT_PROTOCOLS_STR
 	ACTIVE_BYTES = 1000, // in a stall time; a byte now and then would hold a pull for ever
@@ -20,6 +23,8 @@ struct transfer {
 	struct curl_slist *headers;
 	const struct transfer_events *events;
 	void *data;
+	struct transfer_upload upload;
+	uint64_t upload_at; // bytes of it that curl has taken
 	struct response response;
 	int64_t active; // when it began, its head was complete or its last ACTIVE_BYTES had come
 	size_t recent;	// bytes since then
@@ -127,6 +132,39 @@ static size_t on_body(char *bytes, size_t one, size_t size, void *data)
 	return begin(t) < 0 || t->events->body(t->data, bytes, size, &t->error) < 0 ? 0 : size;
 }
 
+static size_t on_upload(char *buffer, size_t one, size_t size, void *data)
+{
+	struct transfer *t = data;
+	uint64_t left = t->upload.size - t->upload_at;
+	if (t->cancelled)
+		return CURL_READFUNC_ABORT;
+	size *= one;
+	if (size > left)
+		size = (size_t)left;
+	if (!size)
+		return 0;
+	ssize_t n = pread(t->upload.fd, buffer, size, (off_t)(t->upload.offset + t->upload_at));
+	if (n <= 0) {
+		error_set_errno(&t->error, n < 0 ? errno : EIO, "read what is uploaded");
+		return CURL_READFUNC_ABORT;
+	}
+	t->upload_at += (uint64_t)n;
+	t->active = t->http->now;
+	if (t->upload.sent)
+		t->upload.sent(t->data, t->upload_at);
+	return (size_t)n;
+}
+
+// For a connection that was reused and turns out to be closed: curl sends the body again.
+static int on_rewind(void *data, curl_off_t offset, int origin)
+{
+	struct transfer *t = data;
+	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->upload.size)
+		return CURL_SEEKFUNC_CANTSEEK;
+	t->upload_at = (uint64_t)offset;
+	return CURL_SEEKFUNC_OK;
+}
+
 static void add_line(struct transfer *t, const char *line)
 {
 	struct curl_slist *headers = t->http->curl->slist_append(t->headers, line);
@@ -139,7 +177,8 @@ static void add_header(struct transfer *t, const char *name, const char *value)
 {
 	if (!value)
 		return;
-	cleanup_free char *line = xasprintf("%s: %s", name, value);
+	// "Name:" is how curl is told to leave out one of its own.
+	cleanup_free char *line = xasprintf("%s:%s%s", name, *value ? " " : "", value);
 	add_line(t, line);
 }
 
@@ -194,6 +233,17 @@ static CURLcode set_exchange(struct transfer *t, const struct transfer_options *
 		SET(CURLOPT_NOBODY, 1L);
 	if (o->method == TRANSFER_POST)
 		SET(CURLOPT_COPYPOSTFIELDS, o->form);
+	if (o->method == TRANSFER_PUT || o->method == TRANSFER_PATCH) {
+		SET(CURLOPT_UPLOAD, 1L);
+		SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->upload.size);
+		SET(CURLOPT_READFUNCTION, on_upload);
+		SET(CURLOPT_READDATA, t);
+		SET(CURLOPT_SEEKFUNCTION, on_rewind);
+		SET(CURLOPT_SEEKDATA, t);
+		SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
+	}
+	if (o->method == TRANSFER_PATCH)
+		SET(CURLOPT_CUSTOMREQUEST, "PATCH");
 	SET(CURLOPT_HTTPHEADER, t->headers);
 	SET(CURLOPT_HEADERFUNCTION, on_header);
 	SET(CURLOPT_HEADERDATA, t);
@@ -225,6 +275,12 @@ struct transfer *transfer_start(struct http *h, const struct transfer_options *o
 		add_line(t, *line);
 	t->ca_remedy =
 		o->ca_remedy ? o->ca_remedy : "name its CA under registries.hosts in agent.yaml";
+	if (o->upload) {
+		t->upload = *o->upload;
+		add_header(t, "Content-Type", o->upload->content_type);
+		add_header(t, "Content-Range", o->upload->content_range);
+		add_header(t, "Expect", ""); // a second of waiting for servers that ignore it
+	}
 	t->code = set_connection(t, o);
 	if (t->code == CURLE_OK)
 		t->code = set_exchange(t, o);

@@ -35,15 +35,25 @@ struct transfer_events {
 	void (*done)(void *data, const struct response *r, const struct error *err, bool retry);
 };
 
-enum transfer_method { TRANSFER_GET, TRANSFER_HEAD, TRANSFER_POST };
+enum transfer_method { TRANSFER_GET, TRANSFER_HEAD, TRANSFER_POST, TRANSFER_PUT, TRANSFER_PATCH };
+
+// What a PUT or PATCH sends: bytes of a file, which must be there until the transfer has ended.
+struct transfer_upload {
+	int fd; // -1: nothing
+	uint64_t offset, size;
+	const char *content_type, *content_range; // NULL: none
+	// Bytes that have left so far, in this transfer; may be NULL.
+	void (*sent)(void *data, uint64_t bytes);
+};
 
 struct transfer_options {
 	enum transfer_method method;
 	const char *url;
 	const char *authorization, *accept, *range; // values of headers, NULL if none
 	const char *form;			    // body of a POST
-	const char *ca;		    // PEM, trusted as well; must outlive the transfer
-	const char *proxy;	    // instead of those above
+	const struct transfer_upload *upload; // body of a PUT or PATCH; copied, but for the strings
+	const char *ca;			      // PEM, trusted as well; must outlive the transfer
+	const char *proxy;		      // instead of those above
 	const char *const *headers; // further lines, "Name: value", NULL-terminated; NULL: none
 	// Makes the sockets (CURLOPT_OPENSOCKETFUNCTION): may refuse an address; NULL: curl does.
 	curl_opensocket_callback open_socket;
