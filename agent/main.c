@@ -4,6 +4,7 @@
 // operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
 #include "agent/command/command.h"
 #include "agent/data/outputs.h"
+#include "agent/environment/proxy.h"
 #include "agent/supervise/supervisor.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -54,6 +55,7 @@ static const struct {
 	{"outputs", outputs_main},
 	{"supervisor", supervisor_main},
 	{"tree", tree_reader_main},
+	{"packages", package_proxy_main},
 };
 
 // People may start the verb of the same name.
