@@ -11,6 +11,8 @@
 #include "agent/environment/proxy.h"
 #include "agent/environment/tools_internal.h"
 
+#include <time.h>
+
 struct build {
 	// Given.
 	const struct environment_options *o;
@@ -61,6 +63,9 @@ int build_get(
 int build_pip(struct build *b, struct error *err);
 int build_uv(struct build *b, struct error *err);
 int build_conda(struct build *b, struct error *err);
+// A time before the pip phase, and whether that has changed files of conda's packages.
+int build_conda_mark(struct build *b, struct timespec *mark, struct error *err);
+int build_conda_unchanged(struct build *b, const struct timespec *mark, struct error *err);
 int build_verify(struct build *b, struct error *err);
 int build_activation(struct build *b, struct error *err);
 // What differs between two builds of one lock, or names the build, goes from the tree.

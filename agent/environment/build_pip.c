@@ -161,7 +161,11 @@ int build_pip(struct build *b, struct error *err)
 		return -1;
 	if (b->from ? !b->from->pip_count : !b->request->pip.count)
 		return 0;
-	if (b->request->has_conda && put_constraints(b, &o, err) < 0)
+	struct timespec mark = {0};
+	if (b->request->has_conda &&
+		(put_constraints(b, &o, err) < 0 || build_conda_mark(b, &mark, err) < 0))
 		return -1;
-	return b->from ? install_locked(b, &o, err) : install(b, &o, err);
+	if ((b->from ? install_locked(b, &o, err) : install(b, &o, err)) < 0)
+		return -1;
+	return b->request->has_conda ? build_conda_unchanged(b, &mark, err) : 0;
 }

@@ -21,8 +21,6 @@ enum { RECORD_BYTES_MAX = 32 * 1024 * 1024, METADATA_BYTES = 64 * 1024, ENTRIES_
 static const struct json_limits record_limits = {
 	.bytes = RECORD_BYTES_MAX, .depth = 32, .nodes = 1000000, .unsigned_integers = true};
 
-typedef int record_fn(void *data, const struct json *record, struct error *err);
-
 // A regular file below a folder, whatever stands in its place.
 static int open_regular(int dirfd, const char *path, uint64_t resolve, struct error *err)
 {
@@ -38,8 +36,8 @@ static int open_regular(int dirfd, const char *path, uint64_t resolve, struct er
 	return steal_fd(&fd);
 }
 
-static int read_record(
-	int folder, const char *name, uint64_t *total, record_fn *fn, void *data, struct error *err)
+static int read_record(int folder, const char *name, uint64_t *total, lock_record_fn *fn,
+	void *data, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	cleanup_buffer struct buffer text = {0};
@@ -54,7 +52,7 @@ static int read_record(
 	return record ? fn(data, record, err) : -1;
 }
 
-static int each_name(int folder, DIR *d, record_fn *fn, void *data, struct error *err)
+static int each_name(int folder, DIR *d, lock_record_fn *fn, void *data, struct error *err)
 {
 	size_t entries = 0;
 	uint64_t total = 0;
@@ -70,7 +68,7 @@ static int each_name(int folder, DIR *d, record_fn *fn, void *data, struct error
 }
 
 // Every record of the prefix. One without conda-meta has none: then nothing is called.
-static int each_record(int prefix_fd, record_fn *fn, void *data, struct error *err)
+int lock_each_conda_record(int prefix_fd, lock_record_fn *fn, void *data, struct error *err)
 {
 	int fd = file_open_beneath(
 		prefix_fd, "conda-meta", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
@@ -138,7 +136,7 @@ int environment_lock_read_conda(struct environment_lock *lock, struct arena *a, 
 	lock_original_fn *original, void *data, struct error *err)
 {
 	struct collection c = {.arena = a, .original = original, .data = data};
-	int rc = each_record(prefix_fd, collect, &c, err);
+	int rc = lock_each_conda_record(prefix_fd, collect, &c, err);
 	if (rc == 0 && lock_append(lock, LOCK_CONDA, a, c.items, c.count, err) < 0)
 		rc = error_context(err, "conda-meta");
 	free(c.items);
@@ -260,7 +258,7 @@ static int constrain(void *data, const struct json *record, struct error *err)
 int environment_constraints(int prefix_fd, struct buffer *out, struct error *err)
 {
 	struct constraints c = {.prefix_fd = prefix_fd};
-	int rc = each_record(prefix_fd, constrain, &c, err);
+	int rc = lock_each_conda_record(prefix_fd, constrain, &c, err);
 	canonical_sort(&c.lines);
 	for (size_t i = 0; rc == 0 && i < c.lines.count; i++) {
 		const char *line = c.lines.items[i];

@@ -17,3 +17,6 @@ const char *lock_address(struct arena *a, const char *url, lock_original_fn *ori
 // already, ERROR_LIMIT.
 int lock_append(struct environment_lock *lock, enum lock_kind kind, struct arena *a,
 	const struct lock_package *packages, size_t count, struct error *err);
+// Each record of a prefix, conda-meta/*.json; none without that folder.
+typedef int lock_record_fn(void *data, const struct json *record, struct error *err);
+int lock_each_conda_record(int prefix_fd, lock_record_fn *fn, void *data, struct error *err);
