@@ -1,24 +1,274 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What activating the environment would set, computed once and put into the derived image's Env: a
-// job then needs no shell, and nothing of conda's, to start in it.
+// job then needs no shell, and nothing of conda's, to start in it. In the order of conda's own
+// activation: the prefix, variables that packages declare, scripts that have to be sourced.
 #include "agent/environment/build.h"
+#include "base/file.h"
 #include "base/text.h"
 
-enum { FIXED_MAX = 16 };
+#include <dirent.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+
+enum {
+	VARIABLES_MAX = 1000,
+	VALUE_BYTES_MAX = 128 * 1024 - 1,
+	FILE_BYTES_MAX = 1024 * 1024,
+	ENVIRON_BYTES_MAX = 4 * 1024 * 1024,
+};
+
+#define ACTIVATE_FOLDER "env/etc/conda/activate.d"
+
+// conda's mark for a variable that is declared and has no value.
+static const char unset[] = "***unset***";
+
+// Run by whatever shell the image has: by bash where there is one, as people's own are.
+static const char script[] =
+	"[ -z \"$BASH_VERSION\" ] && [ -x /bin/bash ] && exec /bin/bash \"$0\"\n"
+	"env -0 >" BUILD_TMP "/before || exit 1\n"
+	"for f in " ENVIRONMENT_PREFIX "/etc/conda/activate.d/*.sh; do . \"$f\"; done\n"
+	"env -0 >" BUILD_TMP "/after\n";
+
+// ---- the list
+
+static size_t name_size(const char *variable)
+{
+	return strcspn(variable, "=") + 1;
+}
+
+static void set_text(struct build *b, const char *text)
+{
+	struct json_strings *all = &b->activation;
+	size_t n = name_size(text);
+	for (size_t i = 0; i < all->count; i++)
+		if (strncmp(all->items[i], text, n) == 0) {
+			all->items[i] = text;
+			return;
+		}
+	if (all->count < VARIABLES_MAX)
+		all->items[all->count++] = text;
+}
 
 static void set(struct build *b, const char *name, const char *value)
 {
-	b->activation.items[b->activation.count++] = arena_printf(b->arena, "%s=%s", name, value);
+	if (*name && !strchr(name, '=') && strlen(value) <= VALUE_BYTES_MAX)
+		set_text(b, arena_printf(b->arena, "%s=%s", name, value));
 }
 
-static const char *value_of(const struct oci_config *image, const char *name)
+static const char *value_of(const struct oci_strings *env, const char *name)
 {
 	size_t n = strlen(name);
-	for (size_t i = 0; i < image->env.count; i++)
-		if (strncmp(image->env.items[i], name, n) == 0 && image->env.items[i][n] == '=')
-			return image->env.items[i] + n + 1;
+	for (size_t i = 0; i < env->count; i++)
+		if (strncmp(env->items[i], name, n) == 0 && env->items[i][n] == '=')
+			return env->items[i] + n + 1;
 	return NULL;
+}
+
+// ---- the prefix
+
+// An empty variable is as good as none, to Python and to the dynamic loader.
+static void clear_python(struct build *b, const struct oci_strings *env)
+{
+	if (value_of(env, "PYTHONHOME"))
+		set(b, "PYTHONHOME", "");
+	if (value_of(env, "PYTHONPATH") && !b->request->job->inherit_image_packages)
+		set(b, "PYTHONPATH", "");
+}
+
+// Two C++ libraries, the image's conda's and this one's, do not go together in one process.
+static void clear_libraries(struct build *b, const struct oci_strings *env)
+{
+	cleanup_buffer struct buffer kept = {0};
+	const char *path = value_of(env, "LD_LIBRARY_PATH");
+	bool dropped = false;
+	for (const char *p = path ? path : ""; *p;) {
+		size_t n = strcspn(p, ":");
+		const char *folder = arena_strndup(b->arena, p, n);
+		bool foreign = strstr(folder, "conda") || strstr(folder, "mamba");
+		if (!foreign)
+			buffer_printf(&kept, "%s%s", kept.size ? ":" : "", folder);
+		dropped |= foreign;
+		p += n + (p[n] == ':');
+	}
+	if (dropped)
+		set(b, "LD_LIBRARY_PATH", kept.data ? kept.data : "");
+}
+
+static void set_prefix(struct build *b, const struct oci_strings *env)
+{
+	const char *path = value_of(env, "PATH");
+	set(b, "PATH",
+		arena_printf(b->arena, ENVIRONMENT_PREFIX "/bin:%s",
+			path ? path : container_default_path));
+	set(b, "PYTHONNOUSERSITE", "1");
+	clear_python(b, env);
+	if (!b->request->has_conda) {
+		set(b, "VIRTUAL_ENV", ENVIRONMENT_PREFIX);
+		return;
+	}
+	clear_libraries(b, env);
+	set(b, "CONDA_PREFIX", ENVIRONMENT_PREFIX);
+	set(b, "CONDA_DEFAULT_ENV", ENVIRONMENT_PREFIX);
+	set(b, "CONDA_SHLVL", "1");
+}
+
+// ---- declared variables
+
+static void set_members(struct build *b, const struct json *object)
+{
+	if (!object || object->type != JSON_OBJECT)
+		return;
+	json_object_each (member, object)
+		if (member->value.type == JSON_STRING && !streq(member->value.string, unset))
+			set(b, member->key, member->value.string);
+}
+
+static const struct json *read_document(struct build *b, const char *path, struct error *err)
+{
+	cleanup_buffer struct buffer text = {0};
+	if (build_get(b, path, FILE_BYTES_MAX, &text, err) < 0)
+		return NULL;
+	return json_parse(b->arena, text.data ? text.data : "", text.size, path, NULL, err);
+}
+
+static int by_name(const void *x, const void *y)
+{
+	return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+// The names in a folder of the tree that end like that, sorted; none where there is no folder.
+static struct json_strings names_in(struct build *b, const char *path, const char *suffix)
+{
+	struct json_strings names = {
+		.items = arena_array(b->arena, const char *, VARIABLES_MAX + 1)};
+	struct error ignored;
+	int fd = file_open_beneath(
+		b->opt_fd, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &ignored);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	if (!folder) {
+		close_fdp(&fd);
+		return names;
+	}
+	for (struct dirent *e; names.count < VARIABLES_MAX && (e = readdir(folder)) != NULL;)
+		if (e->d_name[0] != '.' && ends_with(e->d_name, suffix))
+			names.items[names.count++] = arena_strdup(b->arena, e->d_name);
+	closedir(folder);
+	qsort(names.items, names.count, sizeof(*names.items), by_name);
+	return names;
+}
+
+static int set_declared(struct build *b, struct error *err)
+{
+	const struct json_strings files = names_in(b, "env/etc/conda/env_vars.d", ".json");
+	for (size_t i = 0; i < files.count; i++) {
+		const char *path =
+			arena_printf(b->arena, "env/etc/conda/env_vars.d/%s", files.items[i]);
+		const struct json *document = read_document(b, path, err);
+		if (!document)
+			return -1;
+		set_members(b, document);
+	}
+	const struct json *state = read_document(b, "env/conda-meta/state", err);
+	if (!state && err->kind != ERROR_NOT_FOUND)
+		return -1;
+	error_clear(err);
+	set_members(b, json_get(state, "env_vars"));
+	return 0;
+}
+
+// ---- scripts
+
+// What a script finds is what the job will have.
+static struct json_pairs script_environment(struct build *b, const struct oci_strings *image)
+{
+	struct json_pairs env = {.items = arena_array(b->arena, struct json_pair,
+					 image->count + b->activation.count + 2)};
+	env.items[env.count++] = (struct json_pair){"HOME", BUILD_TMP "/home"};
+	for (size_t i = 0; i < image->count + b->activation.count; i++) {
+		const char *text =
+			i < image->count ? image->items[i] : b->activation.items[i - image->count];
+		size_t n = name_size(text);
+		const char *name = arena_strndup(b->arena, text, n - 1);
+		size_t at = 0;
+		while (at < env.count && !streq(env.items[at].key, name))
+			at++;
+		env.items[at] = (struct json_pair){name, text + n};
+		env.count += at == env.count;
+	}
+	return env;
+}
+
+static bool is_of_the_shell(const char *text)
+{
+	static const char *const names[] = {
+		"PWD=", "OLDPWD=", "SHLVL=", "_=", "HOME=", "HOSTNAME=", "TMPDIR=", "PS1="};
+	for (size_t i = 0; i < array_size(names); i++)
+		if (starts_with(text, names[i]))
+			return true;
+	return starts_with(text, "BASH") || starts_with(text, "_CE_") || !strchr(text, '=');
+}
+
+static bool holds(const struct buffer *b, const char *text)
+{
+	for (const char *p = b->data; p && p < b->data + b->size; p += strlen(p) + 1)
+		if (streq(p, text))
+			return true;
+	return false;
+}
+
+static void set_difference(struct build *b, const struct buffer *before, const struct buffer *after)
+{
+	for (const char *p = after->data; p && p < after->data + after->size; p += strlen(p) + 1) {
+		if (is_of_the_shell(p) || holds(before, p) || strlen(p) > VALUE_BYTES_MAX)
+			continue;
+		set_text(b, arena_strdup(b->arena, p));
+		if (strstr(p, BUILD_TMP) || strstr(p, "/opt/stoker/pkgs"))
+			environment_notice(
+				b->o, arena_printf(b->arena,
+					      "activation sets %.*s to a folder of the build",
+					      (int)(name_size(p) - 1), p));
+	}
+}
+
+static int source_scripts(struct build *b, const struct oci_strings *image, struct error *err)
+{
+	struct step_result result;
+	cleanup_buffer struct buffer text = {0}, before = {0}, after = {0};
+	const char *argv[] = {"/bin/sh", BUILD_TMP "/activate.sh", NULL};
+	const struct json_strings command = {argv, 2};
+	buffer_puts(&text, script);
+	if (!names_in(b, ACTIVATE_FOLDER, ".sh").count)
+		return 0;
+	if (build_put(b, "activate.sh", &text, err) < 0)
+		return -1;
+	const struct json_pairs saved = b->env;
+	b->env = script_environment(b, image);
+	int rc = build_step(b, "activation", &command, NULL, &result, err);
+	b->env = saved;
+	if (rc < 0 && err->kind == ERROR_NOT_FOUND)
+		return build_fail(b, ENVIRONMENT_NO_TOOL, err,
+			"packages have activation scripts, and the image has no /bin/sh for them; "
+			"set activation: none, or take another image");
+	if (rc < 0)
+		return -1;
+	rc = result.exit_status == 0 &&
+			     build_get(b, "tmp/before", ENVIRON_BYTES_MAX, &before, err) == 0 &&
+			     build_get(b, "tmp/after", ENVIRON_BYTES_MAX, &after, err) == 0
+		     ? 0
+		     : -1;
+	if (rc < 0) {
+		buffer_release(&b->trouble->evidence);
+		b->trouble->evidence = result.output;
+		result.output = (struct buffer){0};
+	}
+	step_result_release(&result);
+	if (rc < 0)
+		return build_fail(b, ENVIRONMENT_BUILD, err,
+			"a package's activation script ended the shell (exit status %d)",
+			result.exit_status);
+	set_difference(b, &before, &after);
+	return 0;
 }
 
 int build_activation(struct build *b, struct error *err)
@@ -27,21 +277,12 @@ int build_activation(struct build *b, struct error *err)
 	struct oci_config image;
 	if (store_image_load(b->o->store, b->o->image, b->arena, &manifest, &image, err) < 0)
 		return -1;
-	const char *path = value_of(&image, "PATH");
-	b->activation.items = arena_array(b->arena, const char *, FIXED_MAX);
-	b->activation.count = 0;
-	if (b->request->job->activation == JOB_ACTIVATION_NONE)
+	b->activation = (struct json_strings){
+		.items = arena_array(b->arena, const char *, VARIABLES_MAX + 1)};
+	if (b->lock.activation && streq(b->lock.activation, "none"))
 		return 0;
-	set(b, "PATH",
-		arena_printf(b->arena, ENVIRONMENT_PREFIX "/bin:%s",
-			path ? path : container_default_path));
-	set(b, "PYTHONNOUSERSITE", "1");
-	// An empty one is as good as none to Python; the image's would bring its packages along.
-	if (value_of(&image, "PYTHONHOME"))
-		set(b, "PYTHONHOME", "");
-	if (value_of(&image, "PYTHONPATH") && !b->request->job->inherit_image_packages)
-		set(b, "PYTHONPATH", "");
+	set_prefix(b, &image.env);
 	if (!b->request->has_conda)
-		set(b, "VIRTUAL_ENV", ENVIRONMENT_PREFIX);
-	return 0;
+		return 0;
+	return set_declared(b, err) < 0 ? -1 : source_scripts(b, &image.env, err);
 }

@@ -191,12 +191,24 @@ int build_tool(struct build *b, const char *phase, const struct json_strings *ar
 
 // ---- files
 
+int build_write(
+	int dirfd, const char *name, const struct buffer *data, mode_t mode, struct error *err)
+{
+	if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+		return error_set_errno(err, errno, "%s", name);
+	cleanup_fd int fd =
+		openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (fd < 0)
+		return error_set_errno(err, errno, "%s", name);
+	return write_all(fd, data->data ? data->data : "", data->size, name, err);
+}
+
 int build_put(struct build *b, const char *name, const struct buffer *data, struct error *err)
 {
-	cleanup_free char *path = path_join("tmp", name);
-	// Another user than root of the container never runs in a build: nobody else is to read it.
-	return file_write_atomic(
-		b->opt_fd, path, data->data ? data->data : "", data->size, 0644, err);
+	// A link in its place would lead elsewhere.
+	cleanup_fd int tmp = file_open_beneath(
+		b->opt_fd, "tmp", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
+	return tmp < 0 ? -1 : build_write(tmp, name, data, 0644, err);
 }
 
 int build_get(

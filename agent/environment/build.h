@@ -55,6 +55,10 @@ void build_phase(struct build *b, const char *name, const char *detail);
 
 // Files for and from the tools, in tmp/. Reading trusts nothing: no link is followed, nothing but a
 // regular file is read.
+// A file of the tree anew, in place of what has its name. Nothing is synced: a fsync(2) would bring
+// the whole tree to the disk, which is for the layer only.
+int build_write(
+	int dirfd, const char *name, const struct buffer *data, mode_t mode, struct error *err);
 int build_put(struct build *b, const char *name, const struct buffer *data, struct error *err);
 int build_get(
 	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Is what was built what it should be? And what must not be in the layer goes: what differs between
-// two builds of one lock, and what names the build.
+// Is what was built what it should be? That a tool has ended well is not enough.
+#include "agent/environment/verify.h"
+
 #include "agent/environment/build.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 64, LINK_MAX_BYTES = 4096, RECORD_BYTES_MAX = 64 * 1024 * 1024 };
+enum { DEPTH_MAX = 64, LINK_MAX_BYTES = 4096 };
 
 // ---- the tree
 
@@ -99,8 +100,7 @@ static int check_tree(struct build *b, struct error *err)
 
 // ---- Python's packages
 
-// The folder of the prefix's packages, or -1 with ERROR_NOT_FOUND: it has no Python.
-static int open_packages(struct build *b, struct error *err)
+int verify_open_packages(struct build *b, struct error *err)
 {
 	cleanup_fd int lib = file_open_beneath(
 		b->opt_fd, "env/lib", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
@@ -118,8 +118,7 @@ static int open_packages(struct build *b, struct error *err)
 	return found < 0 ? error_set(err, ERROR_NOT_FOUND, "no Python") : found;
 }
 
-// "scikit_learn-1.5.0.dist-info" is of scikit-learn.
-static const char *distribution_of(struct arena *a, const char *folder)
+const char *verify_distribution(struct arena *a, const char *folder)
 {
 	const char *dash = strchr(folder, '-');
 	if (!dash || !ends_with(folder, ".dist-info"))
@@ -130,13 +129,13 @@ static const char *distribution_of(struct arena *a, const char *folder)
 static int check_packages(struct build *b, struct error *err)
 {
 	size_t found = 0;
-	cleanup_fd int packages = open_packages(b, err);
+	cleanup_fd int packages = verify_open_packages(b, err);
 	DIR *folder = packages < 0 ? NULL : fdopendir(steal_fd(&packages));
 	cleanup_free bool *seen = xcalloc(b->lock.pip_count + 1, sizeof(*seen));
 	if (!folder)
 		return -1;
 	for (struct dirent *e; (e = readdir(folder)) != NULL;) {
-		const char *name = distribution_of(b->arena, e->d_name);
+		const char *name = verify_distribution(b->arena, e->d_name);
 		for (size_t i = 0; name && i < b->lock.pip_count; i++)
 			if (!seen[i] && streq(name, b->lock.pip[i].name)) {
 				seen[i] = true;
@@ -187,70 +186,4 @@ int build_verify(struct build *b, struct error *err)
 			b, ENVIRONMENT_VERIFICATION, err, "%s is not there", ENVIRONMENT_PYTHON);
 	}
 	return check_packages(b, err) < 0 ? -1 : check_python(b, err);
-}
-
-// ---- what goes
-
-// pip notes which packages it was asked for, and addresses; the lock tells both, and a build from
-// the lock could not tell them again. RECORD lists its files.
-static int drop_notes(int packages, const char *folder, struct error *err)
-{
-	static const char *const notes[] = {"REQUESTED", "direct_url.json"};
-	cleanup_buffer struct buffer record = {0}, kept = {0};
-	cleanup_fd int fd = file_open_beneath(
-		packages, folder, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
-	struct stat st;
-	bool any = false;
-	if (fd < 0)
-		return -1;
-	for (size_t i = 0; i < array_size(notes); i++)
-		any |= unlinkat(fd, notes[i], 0) == 0;
-	if (!any || fstatat(fd, "RECORD", &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
-		return 0;
-	if (file_read(fd, "RECORD", RECORD_BYTES_MAX, &record, err) < 0)
-		return error_context(err, "%s", folder);
-	for (char *line = record.data, *next; line && *line; line = next) {
-		size_t n = strcspn(line, "\n");
-		next = line[n] ? line + n + 1 : line + n;
-		bool note = false;
-		for (size_t i = 0; i < array_size(notes); i++) {
-			cleanup_free char *name = xasprintf("%s/%s,", folder, notes[i]);
-			note |= starts_with(line, name);
-		}
-		if (!note)
-			buffer_append(&kept, line, (size_t)(next - line));
-	}
-	return file_write_atomic(
-		fd, "RECORD", kept.data ? kept.data : "", kept.size, st.st_mode & 0777, err);
-}
-
-static bool is_of_pip(const struct build *b, const char *folder)
-{
-	const char *name = distribution_of(b->arena, folder);
-	for (size_t i = 0; name && i < b->lock.pip_count; i++)
-		if (streq(name, b->lock.pip[i].name))
-			return true;
-	return false;
-}
-
-int build_normalise(struct build *b, struct error *err)
-{
-	int rc = 0;
-	if (directory_remove(b->opt_fd, "pkgs", err) < 0 ||
-		directory_remove(b->opt_fd, "tmp", err) < 0)
-		return -1;
-	cleanup_fd int packages = open_packages(b, err);
-	if (packages < 0) {
-		error_clear(err);
-		return 0;
-	}
-	cleanup_fd int again = openat(packages, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *folder = again < 0 ? NULL : fdopendir(steal_fd(&again));
-	if (!folder)
-		return error_set_errno(err, errno, "site-packages");
-	for (struct dirent *e; rc == 0 && (e = readdir(folder)) != NULL;)
-		if (is_of_pip(b, e->d_name))
-			rc = drop_notes(packages, e->d_name, err);
-	closedir(folder);
-	return rc;
 }
