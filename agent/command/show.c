@@ -173,7 +173,8 @@ static void show_run(const struct run_found *run, const struct json *record)
 	if (attempt > 1 || truth(record, "retried"))
 		printf(", attempt %lld", (long long)attempt);
 	printf("\n");
-	show_cause(json_get(record, "cause"));
+	if (!streq(text(record, "state"), run_state_name(RUN_COMPLETED)))
+		show_cause(json_get(record, "cause"));
 	printf("image %s\n  %-12s %s\n", text(image, "reference"), "manifest",
 		text(image, "manifest"));
 	show_environment(json_get(record, "environment"));

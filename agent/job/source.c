@@ -36,6 +36,10 @@ static int make_code(const struct run *run, int source_fd, const struct snapshot
 		return error_context(err, "%s", run->path);
 	if (source_fd >= 0 && snapshot_copy(source_fd, code, limits, err) < 0)
 		return error_context(err, "copy of source_directory");
+	// A further attempt begins with the outputs of the one before, those of the source
+	// included.
+	if (run->attempt > 1 && directory_remove(run->fd, "code/outputs", err) < 0)
+		return -1;
 	return move_results(run, "outputs", err) < 0 || move_results(run, "logs", err) < 0 ? -1 : 0;
 }
 

@@ -39,6 +39,7 @@ static void set(struct variables *v, const char *name, const char *value)
 // name fits.
 static void set_run(struct variables *v, const struct run *run)
 {
+	const char *attempt = arena_printf(v->arena, "%u", run->attempt);
 	const struct {
 		const char *azure, *own, *value;
 	} all[] = {
@@ -50,6 +51,7 @@ static void set_run(struct variables *v, const struct run *run)
 		{"AZUREML_CR_EXECUTION_WORKING_DIR_PATH", "STOKER_WORKING_DIRECTORY", job_folder},
 		{"AZUREML_NODE_COUNT", "STOKER_NODE_COUNT", "1"},
 		{"AZUREML_CR_NODE_RANK", "STOKER_NODE_RANK", "0"},
+		{NULL, "STOKER_ATTEMPT", attempt},
 		{"AZUREML_PROCESS_NAME", NULL, "main"},
 		{"AZUREML_FRAMEWORK", NULL, "Python"},
 		{"AZUREML_COMMUNICATOR", NULL, "None"},
@@ -57,7 +59,8 @@ static void set_run(struct variables *v, const struct run *run)
 		{"PYTHONUNBUFFERED", NULL, "1"},
 	};
 	for (size_t i = 0; i < array_size(all); i++) {
-		set(v, all[i].azure, all[i].value);
+		if (all[i].azure)
+			set(v, all[i].azure, all[i].value);
 		if (all[i].own)
 			set(v, all[i].own, all[i].value);
 	}

@@ -4,7 +4,9 @@
 // waits stay; folders, container and record are new.
 #include "agent/job/run_document.h"
 #include "agent/supervise/supervisor_internal.h"
+#include "base/file.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -56,6 +58,7 @@ static int rest(struct supervisor *s, struct error *err)
 
 static int begin(struct supervisor *s, struct error *err)
 {
+	cleanup_fd int old_fd = fcntl(s->run->fd, F_DUPFD_CLOEXEC, 3);
 	buffer_clear(&s->warnings);
 	s->trouble = (struct cause){0};
 	if (run_retry(s->run, s->store, err) < 0)
@@ -65,7 +68,7 @@ static int begin(struct supervisor *s, struct error *err)
 		run_enter(s->run, RUN_PREPARING, "preparing", err) < 0)
 		return -1;
 	s->job.run = s->run;
-	return job_snapshot_again(&s->job, err);
+	return job_snapshot_again(&s->job, err) < 0 ? -1 : outputs_restore(old_fd, s->run->fd, err);
 }
 
 bool supervisor_retry(struct supervisor *s)
