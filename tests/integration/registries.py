@@ -21,6 +21,9 @@ import urllib.parse
 
 import ociimage
 
+# Seconds between two looks of a server whether to stop: by default it is half a second, at each test's end.
+STOP_LOOKS = 0.02
+
 
 def free_port():
     with socket.socket() as s:
@@ -281,7 +284,7 @@ class TokenService:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.realm = f"http://localhost:{self.server.server_port}/token"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=[STOP_LOOKS], daemon=True).start()
 
     def sign(self, scopes, pull_only=True):
         now = int(time.time())
@@ -456,7 +459,7 @@ class ScriptedRegistry:
         self.port = self.server.server_port
         self.address = f"{host}:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=[STOP_LOOKS], daemon=True).start()
 
     def reference(self, name="image", tag="latest"):
         return f"{self.address}/{name}:{tag}"
