@@ -632,7 +632,7 @@ def test_registry_that_does_not_answer(stoker, tmp):
     ("text", "needles"),
     [
         ("entry_script: a.py\nentry_scrpt: b\n", ["job.yaml:2:1", "entry_scrpt"]),
-        ("entry_script: a.py\nconda_packages: [x]\n", ["job.yaml:2:17", "not supported by this"]),
+        ("entry_script: a.py\nnode_count: 2\n", ["job.yaml:2:13", "not supported by this"]),
         ("entry_script: [\n", ["job.yaml:"]),
         ("experiment: a b\nentry_script: x\n", ["job.yaml:1:13", "experiment"]),
         ("{}\n", ["entry_script", "missing"]),
