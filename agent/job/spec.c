@@ -9,7 +9,7 @@
 #include <ctype.h>
 #include <stddef.h>
 
-enum { NODES_MAX = 20000, DEPTH_MAX = 8 };
+enum { NODES_MAX = 100000, DEPTH_MAX = 8 };
 
 static const char letters_digits[] =
 	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
