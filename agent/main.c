@@ -5,6 +5,8 @@
 #include "agent/command/command.h"
 #include "agent/data/outputs.h"
 #include "agent/environment/proxy.h"
+#include "agent/data/http.h"
+#include "agent/data/unpack.h"
 #include "agent/supervise/supervisor.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -53,6 +55,8 @@ static const struct {
 	{"pusher", pusher_main},
 	{"layer", layer_worker_main},
 	{"outputs", outputs_main},
+	{"data", data_http_main},
+	{"unpack", unpack_main},
 	{"supervisor", supervisor_main},
 	{"tree", tree_reader_main},
 	{"packages", package_proxy_main},

@@ -26,11 +26,16 @@ struct data_events {
 // What is prepared, as the supervisor needs it; packed with the job. Plain texts of the arena.
 struct data_ready {
 	const char *digest; // of the tree or file in the cache; NULL: nothing was to be prepared
-	const char *kept;   // its path below the state directory
-	bool is_file;	    // it is one file and not a folder
-	bool absent;	    // optional, and not there
+	// Its path below the state directory; cache_kept_lease() of cache.h leases it. Of an image
+	// of a registry: its reference by digest, for store_image_get().
+	const char *kept;
+	bool is_file; // it is one file and not a folder
+	bool absent;  // optional, and not there
 	uint64_t bytes, fetched;
 	bool reused;
+	// The lease on it, which the process of data_prepare() holds until the supervisor has its
+	// own; -1. Not packed.
+	int lease_fd;
 };
 
 struct data_options {

@@ -30,7 +30,7 @@ static int open_folders(struct download_cache *c, int state_fd, const char *name
 	return c->locks_fd < 0 ? -1 : 0;
 }
 
-struct download_cache *download_cache_open(
+struct download_cache *download_cache_open_unswept(
 	int state_fd, const char *name, const struct cache_limits *limits, struct error *err)
 {
 	struct download_cache *c = xcalloc(1, sizeof(*c));
@@ -43,7 +43,15 @@ struct download_cache *download_cache_open(
 		return NULL;
 	}
 	download_part_prepare();
-	download_sweep(c);
+	return c;
+}
+
+struct download_cache *download_cache_open(
+	int state_fd, const char *name, const struct cache_limits *limits, struct error *err)
+{
+	struct download_cache *c = download_cache_open_unswept(state_fd, name, limits, err);
+	if (c)
+		download_sweep(c);
 	return c;
 }
 

@@ -24,6 +24,10 @@ struct download_cache {
 	int64_t counted_ms; // 0: never
 };
 
+// download_cache_open() without the sweep, for a process that then becomes another user.
+struct download_cache *download_cache_open_unswept(
+	int state_fd, const char *name, const struct cache_limits *limits, struct error *err);
+
 // Connections for one thread at a time. NULL with ERROR_SYSTEM.
 struct download_http *download_http_take(struct download_cache *c, struct error *err);
 // `broken`: with an exchange under way.

@@ -16,7 +16,7 @@ HOMES = {
     "yajl/": r"base/(json\w*|yajl_memory)\.[ch]",
     "yaml.h": r"base/yaml\.c",
     "curl/": r"base/curl\.[ch]",
-    "archive": r"oci/layer/\w+\.[ch]",
+    "archive": r"(oci/layer/\w+|agent/data/unpack_archive)\.[ch]",
     "isa-l": r"oci/layer/\w+\.[ch]",
     "zstd": r"oci/layer/\w+\.[ch]",
     "seccomp.h": r"(base|oci)/.*\.[ch]",

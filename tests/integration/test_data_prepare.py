@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs before the sandbox (data_prepare() of agent/data/data.h): files and archives of servers that
+misbehave, folders of this node, what stands in the job, images and artifacts of registries."""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import random
+import signal
+import stat
+import subprocess
+import tarfile
+import time
+import zipfile
+
+import faulty_http
+import node
+import pytest
+
+DRIVER = pathlib.Path(node.BINARY).parent / "tests/data_driver"
+BIND, HTTP, OCI, FSIMAGE, INLINE = 0, 1, 2, 6, 7
+RO_MOUNT, DOWNLOAD = 0, 2
+NONE, AUTO, TAR, ZIP = 0, 1, 2, 3
+REVALIDATE, PINNED, OFF = 0, 1, 2
+DATA = random.Random(3).randbytes(700_000)
+
+
+@pytest.fixture
+def server():
+    server = faulty_http.FaultyHttp()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def prepare(tmp, server):
+    """prepare({"kind": HTTP, …}, …) runs the driver; returns what it says."""
+
+    def run(*sources, state="state", timeout=60, start_only=False, **orders):
+        orders.setdefault("local_hosts", [server.host])
+        named = [{"name": f"input{i}", **s} for i, s in enumerate(sources)]
+        path = tmp / f"orders-{time.monotonic_ns()}.json"
+        path.write_text(json.dumps({"sources": named, **orders}))
+        command = [DRIVER, tmp / state, path]
+        if start_only:
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        start = time.monotonic()
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+        )
+        assert done.returncode == 0 and done.stderr == b"", done.stderr
+        said = json.loads(done.stdout)
+        said["seconds"] = time.monotonic() - start
+        assert "\n" not in said["text"]
+        return said
+
+    return run
+
+
+def one(said):
+    assert said["failure"] == "DataOk", said["text"]
+    assert len(said["ready"]) == 1
+    return said["ready"][0]
+
+
+def files_of(folder):
+    """{name: bytes} of a folder; links as their targets."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+def nothing_half_made(state):
+    for folder in ("tmp", "building", "locks"):
+        assert list((state / "datasets" / folder).iterdir()) == []
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_files(tmp, server, prepare):
+    """Several files, named and not; the second time without any question; read-only."""
+    files = [
+        {"url": server.add("/d/a.bin", DATA), "sha256": digest(DATA)},
+        {"url": server.add("/x", b"b"), "name": "deep/er/b", "sha256": digest(b"b")},
+        {"url": server.add("/empty", b""), "sha256": digest(b"")},
+    ]
+    source = {"kind": HTTP, "files": files}
+    first = one(prepare(source))
+    assert first["kept"] == f"datasets/trees/{first['digest']}" and not first["is_file"]
+    assert not first["reused"] and first["fetched"] == first["bytes"] == len(DATA) + 1
+    assert first["progress"] == len(DATA) + 1
+    tree = tmp / "state" / first["kept"]
+    assert files_of(tree) == {"a.bin": DATA, "deep/er/b": b"b", "empty": b""}
+    assert (tree / "a.bin").stat().st_mode & 0o777 == 0o444
+    assert (tree / "deep").stat().st_mode & 0o777 == 0o755
+    asked = len(server.log)
+    server.stop()  # no network is needed
+    again = one(prepare(source))
+    assert again["reused"] and again["digest"] == first["digest"] and len(server.log) == asked
+    nothing_half_made(tmp / "state")
+
+
+def test_without_a_checksum(tmp, server, prepare):
+    """Asked for by default, taken as it is when pinned, fetched anew when off."""
+    url = server.add("/a", b"old")
+    source = {"kind": HTTP, "files": [{"url": url}]}
+    first = one(prepare(source))
+    assert one(prepare(source))["reused"] and server.log[-1]["status"] == 304
+    server.add("/a", b"new!", etag='"2"')
+    assert one(prepare({**source, "cache": PINNED}))["digest"] == first["digest"]
+    changed = one(prepare(source))
+    assert files_of(tmp / "state" / changed["kept"]) == {"a": b"new!"}
+    server.forget()
+    assert one(prepare({**source, "cache": OFF}))["fetched"] == 4 and len(server.log) == 1
+
+
+def test_many_at_once(tmp, server, prepare):
+    """Four connections, several inputs."""
+    sources = [
+        {"kind": HTTP, "files": [{"url": server.add(f"/{i}/{k}", DATA[k:], rate=2_000_000)} for k in range(4)]}
+        for i in range(2)
+    ]
+    said = prepare(*sources)
+    assert said["failure"] == "DataOk"
+    # 8 files of 0.35 s each, four at a time.
+    assert said["seconds"] < 2.2
+    for ready in said["ready"]:
+        assert files_of(tmp / "state" / ready["kept"]) == {str(k): DATA[k:] for k in range(4)}
+        assert ready["progress"] == sum(len(DATA) - k for k in range(4))
+
+
+def test_failures_name_input_and_address(tmp, server, prepare):
+    url = server.add("/a", b"a")
+    fine = {"kind": HTTP, "files": [{"url": url}]}
+    said = prepare(fine, {"kind": HTTP, "files": [{"url": server.url("/none") + "?sig=geheim"}]})
+    assert (said["failure"], said["failed"]) == ("DataNotFound", 1)
+    assert said["text"].startswith(f"input input1: {server.url('/none')}?sig=…: the server answered 404")
+    said = prepare({"kind": HTTP, "files": [{"url": url, "sha256": "0" * 64}]})
+    assert said["failure"] == "DataChecksum"
+    said = prepare({"kind": HTTP, "files": [{"url": url}, {"url": url}]})
+    assert said["failure"] == "DataFailed" and 'would be named "a"' in said["text"]
+    said = prepare({"kind": HTTP, "files": [{"url": server.url("/")}]})
+    assert "is no name for its file" in said["text"]
+    for name in ("../x", "/x", "a/../../x", "a//b", "."):
+        said = prepare({"kind": HTTP, "files": [{"url": url, "name": name}]})
+        assert "is no name for its file" in said["text"], name
+    said = prepare({"kind": HTTP, "files": [{"url": url}], "max_bytes": 0}, max_bytes=1)
+    assert said["failure"] == "DataOk"
+    big = {"kind": HTTP, "files": [{"url": server.add("/b", DATA)}]}
+    for limits in ({"max_bytes": 100}, {}):
+        said = prepare({**big, **limits}, **({} if limits else {"max_bytes": 100}))
+        assert said["failure"] == "DataTooLarge"
+    two = [{"url": server.add("/c", DATA)}, {"url": server.add("/d", DATA[1:])}]
+    said = prepare({"kind": HTTP, "files": two, "max_bytes": 1_000_000})
+    assert said["failure"] == "DataTooLarge" and "in all, over the limit" in said["text"]
+    slow = {"kind": HTTP, "files": [{"url": server.add("/e", DATA, rate=100_000)}], "max_seconds": 1}
+    said = prepare(slow)
+    assert said["failure"] == "DataTimeout" and said["seconds"] < 3
+    nothing_half_made(tmp / "state")
+
+
+def test_optional(server, prepare):
+    missing = {"kind": HTTP, "files": [{"url": server.url("/none")}], "optional": True}
+    present = {"kind": HTTP, "files": [{"url": server.add("/a", b"a")}]}
+    said = prepare(missing, present)
+    assert said["failure"] == "DataOk"
+    assert said["ready"][0]["absent"] and not said["ready"][1]["absent"]
+    forbidden = {"kind": HTTP, "files": [{"url": server.add("/f", b"", statuses=[403])}], "optional": True}
+    assert prepare(forbidden)["failure"] == "DataForbidden"
+
+
+def test_canceled(server, prepare):
+    """A signal ends it at once, and no helper stays."""
+    source = {"kind": HTTP, "files": [{"url": server.add("/a", DATA, rate=50_000)}]}
+    process = prepare(source, start_only=True)
+    while not server.sent():
+        time.sleep(0.01)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert time.monotonic() - start < 2
+    said = json.loads(out)
+    assert said["canceled"] == signal.SIGTERM and "canceled by signal 15" in said["text"]
+    assert node.stoker_processes() == {}
+
+
+def test_a_killed_one_leaves_nothing_that_counts(pytestconfig, tmp, server, prepare):
+    """kill -9 of whoever prepares, or of its helper; then it works, and the tree is whole."""
+    chance = random.Random(os.urandom(8))
+    archive = make_tar([("a", DATA), ("b/c", DATA[::-1])])
+    url = server.add("/x.tar", archive, rate=8_000_000)
+    for i in range(pytestconfig.getoption("--campaign")):
+        source = {"kind": HTTP, "unpack": AUTO, "files": [{"url": url, "sha256": digest(archive)}]}
+        state = f"kill{i}"
+        process = prepare(source, state=state, start_only=True)
+        time.sleep(chance.uniform(0, 0.35))
+        victims = [process.pid]
+        if i % 2:
+            children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            victims = [int(pid) for pid in children.split()] or victims
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        process.stdin.close()
+        out = process.stdout.read()
+        process.wait(timeout=30)
+        assert not out or json.loads(out)["failure"] in ("DataOk", "DataFailed", "DataArchive"), out
+        ready = one(prepare(source, state=state))
+        tree = tmp / state / ready["kept"]
+        assert files_of(tree) == {"a": DATA, "b/c": DATA[::-1]}
+        nothing_half_made(tmp / state)
+
+
+def test_the_helper_is_confined(server, prepare):
+    """No capabilities, nobody's user, no new privileges, a filter; and it cannot read files of root."""
+    source = {"kind": HTTP, "files": [{"url": server.add("/a", DATA, rate=200_000)}]}
+    process = prepare(source, start_only=True)
+    while not server.sent():
+        time.sleep(0.01)
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (helper,) = children
+    status = pathlib.Path(f"/proc/{helper}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {"65534"}
+    assert {fields[f"Cap{s}"] for s in ("Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2" and not fields["Groups"].strip()
+    process.kill()
+    process.communicate()
+
+
+def make_tar(entries, form=tarfile.PAX_FORMAT, mode="w"):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode, format=form) as tar:
+        for entry in entries:
+            info, data = (tarfile.TarInfo(entry[0]), entry[1]) if isinstance(entry, tuple) else (entry, b"")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def special(name, kind, **more):
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for key, value in more.items():
+        setattr(info, key, value)
+    return info
+
+
+def compressed(data, program):
+    return subprocess.run([program, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def make_zip(entries):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        for name, data in entries:
+            z.writestr(name, data)
+    return out.getvalue()
+
+
+CONTENT = [("top/a.txt", b"a"), ("top/ünï/b.bin", DATA), ("top/z", b"")]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "how"),
+    [
+        ("a.tar", lambda: make_tar(CONTENT), AUTO),
+        ("a.tar", lambda: make_tar(CONTENT, tarfile.GNU_FORMAT), TAR),
+        ("a.tar.gz", lambda: make_tar(CONTENT, mode="w:gz"), AUTO),
+        ("a.tgz", lambda: make_tar(CONTENT, mode="w:gz"), TAR),
+        ("a.tar.xz", lambda: make_tar(CONTENT, mode="w:xz"), AUTO),
+        ("a.tar.bz2", lambda: make_tar(CONTENT, mode="w:bz2"), AUTO),
+        ("a.tar.zst", lambda: compressed(make_tar(CONTENT), "zstd"), AUTO),
+        ("a.zip", lambda: make_zip(CONTENT), AUTO),
+        ("whatever", lambda: make_zip(CONTENT), ZIP),
+    ],
+)
+def test_unpack(tmp, server, prepare, name, make, how):
+    archive = make()
+    url = server.add(f"/{name}", archive)
+    ready = one(prepare({"kind": HTTP, "unpack": how, "files": [{"url": url}]}))
+    tree = tmp / "state" / ready["kept"]
+    assert files_of(tree) == dict(CONTENT)
+    assert all(p.stat().st_mode & 0o222 == 0 for p in tree.rglob("*") if p.is_file())
+    again = one(prepare({"kind": HTTP, "unpack": how, "files": [{"url": url, "sha256": digest(archive)}]}))
+    assert again["reused"] and again["digest"] == ready["digest"]
+    kept = one(prepare({"kind": HTTP, "files": [{"url": url}]}))
+    assert files_of(tmp / "state" / kept["kept"]) == {name: archive}
+    nothing_half_made(tmp / "state")
+
+
+def test_auto_leaves_what_is_no_archive(tmp, server, prepare):
+    """A model that happens to be a zip file, and an error page that is named as one."""
+    files = {"model.pt": make_zip(CONTENT), "data.zip": b"<html>", "plain.tar": b"no"}
+    source = {"kind": HTTP, "unpack": AUTO, "files": [{"url": server.add(f"/{n}", d)} for n, d in files.items()]}
+    assert files_of(tmp / "state" / one(prepare(source))["kept"]) == files
+
+
+def test_unpacked_links_and_modes(tmp, server, prepare):
+    suid = special("suid", tarfile.REGTYPE, mode=0o6755)
+    archive = make_tar(
+        [
+            ("d/file", b"x"),
+            special("link", tarfile.SYMTYPE, linkname="d/file"),
+            special("d/up", tarfile.SYMTYPE, linkname="../link"),
+            special("hard", tarfile.LNKTYPE, linkname="d/file"),
+            suid,
+            special("closed", tarfile.DIRTYPE, mode=0),
+            ("closed/in", b"y"),
+            ("d/file", b"the later one"),
+            special("./", tarfile.DIRTYPE),
+        ]
+    )
+    source = {"kind": HTTP, "unpack": AUTO, "files": [{"url": server.add("/a.tar", archive)}]}
+    tree = tmp / "state" / one(prepare(source))["kept"]
+    assert files_of(tree) == {
+        "d/file": b"the later one",
+        "d/up": "../link",
+        "link": "d/file",
+        "hard": b"x",
+        "suid": b"",
+        "closed/in": b"y",
+    }
+    assert stat.S_IMODE((tree / "suid").stat().st_mode) == 0o555
+
+
+def bomb(size=1_500_000_000):
+    """Zeros: 1000 times as large as it is here."""
+    process = subprocess.run(
+        f"head -c {size} /dev/zero | zstd -19 --long=27 -c", shell=True, stdout=subprocess.PIPE, check=True
+    )
+    header = make_tar([special("zeros", tarfile.REGTYPE)])[:512]
+    info = tarfile.TarInfo("zeros")
+    info.size = size
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    return compressed(header, "zstd") + process.stdout
+
+
+BAD = [
+    ("a.tar", lambda: make_tar([("ok", b""), ("../out", b"x")]), '"../out" has ".." in its path'),
+    ("a.tar", lambda: make_tar([("/out", b"x")]), '"/out" has an absolute path'),
+    ("a.tar", lambda: make_tar([("a/../../out", b"x")]), 'has ".." in its path'),
+    (
+        "a.tar",
+        lambda: make_tar([special("l", tarfile.SYMTYPE, linkname="/etc"), ("l/out", b"x")]),
+        '"l" is a link that leads out',
+    ),
+    (
+        "a.tar",
+        lambda: make_tar([special("d/l", tarfile.SYMTYPE, linkname="../../x")]),
+        '"d/l" is a link that leads out',
+    ),
+    (
+        "a.tar",
+        lambda: make_tar(
+            [special("d", tarfile.DIRTYPE), special("l", tarfile.SYMTYPE, linkname="d"), ("l/x", b"x")]
+        ),
+        '"l/x" lies below a link',
+    ),
+    ("a.tar", lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="../../etc/passwd")]), '".."'),
+    ("a.tar", lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="none")]), "hard link to what is no"),
+    ("a.tar", lambda: make_tar([special("c", tarfile.CHRTYPE)]), '"c" is a device'),
+    ("a.tar", lambda: make_tar([special("p", tarfile.FIFOTYPE)]), '"p" is a device, a socket or a FIFO'),
+    ("a.tar", lambda: make_tar([("f", b""), ("f/x", b"")]), '"f/x" lies below a link or a file'),
+    ("a.tar.gz", lambda: make_tar(CONTENT, mode="w:gz")[:-2000], "damaged"),
+    ("a.zip", lambda: make_zip([("../out", b"x")]), '"../out" has ".." in its path'),
+    ("a.tar.zst", bomb, '"zeros" makes the archive grow more than a thousandfold'),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "text"), BAD)
+def test_bad_archives(tmp, server, prepare, name, make, text):
+    url = server.add(f"/{name}", make())
+    said = prepare({"kind": HTTP, "unpack": AUTO, "files": [{"url": url}]})
+    assert said["failure"] == "DataArchive", said["text"]
+    assert said["text"].startswith(f"input input0: {name}: ") and text in said["text"], said["text"]
+    assert list((tmp / "state/datasets/trees").iterdir()) == []
+    assert not (tmp / "out").exists() and not (tmp / "state/datasets/out").exists()
+    nothing_half_made(tmp / "state")
+
+
+def test_unpacked_limits(server, prepare):
+    archive = make_tar([("zeros", bytes(5_000_000))], mode="w:gz")
+    source = {"kind": HTTP, "unpack": AUTO, "files": [{"url": server.add("/a.tar.gz", archive)}]}
+    said = prepare({**source, "max_bytes": 1_000_000})
+    assert said["failure"] == "DataTooLarge" and 'entry "zeros"' in said["text"]
+    assert one(prepare({**source, "max_bytes": 6_000_000}))["bytes"] == len(archive)
+
+
+def test_inline(tmp, prepare):
+    source = {"kind": INLINE, "content": "a: 1\nü\n"}
+    ready = one(prepare(source))
+    assert ready["is_file"] and (tmp / "state" / ready["kept"]).read_text() == "a: 1\nü\n"
+    assert one(prepare(source))["reused"]
+    assert one(prepare({**source, "content": "b"}))["digest"] != ready["digest"]
+
+
+def test_bind_as_a_copy(tmp, prepare):
+    folder = tmp / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_bytes(DATA)
+    (folder / "sub/run").write_text("#!/bin/sh\n")
+    (folder / "sub/run").chmod(0o755)
+    (folder / "link").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "fifo")
+    source = {"kind": BIND, "mode": DOWNLOAD, "path": str(folder)}
+    ready = one(prepare(source))
+    tree = tmp / "state" / ready["kept"]
+    assert files_of(tree) == {"a": DATA, "sub/run": b"#!/bin/sh\n", "link": "/etc/passwd"}
+    assert (tree / "sub/run").stat().st_mode & 0o777 == 0o555
+    assert one(prepare(source))["reused"]
+    (folder / "a").write_bytes(b"changed")
+    assert files_of(tmp / "state" / one(prepare(source))["kept"])["a"] == b"changed"
+    assert files_of(tree)["a"] == DATA
+    single = one(prepare({**source, "path": str(folder / "a")}))
+    assert single["is_file"] and (tmp / "state" / single["kept"]).read_bytes() == b"changed"
+    mounted = one(prepare({"kind": BIND, "path": str(folder)}))
+    assert mounted["kept"] is None
+
+
+def test_bind_policy(tmp, prepare):
+    allowed = tmp / "allowed"
+    (allowed / "in").mkdir(parents=True)
+    (tmp / "allowed2").mkdir()
+    (allowed / "out").symlink_to("/etc")
+    source = {"kind": BIND, "mode": DOWNLOAD}
+    roots = {"bind_roots": [str(allowed)]}
+    assert prepare({**source, "path": str(allowed / "in")}, **roots)["failure"] == "DataOk"
+    for path, failure in (
+        ("/etc", "DataPolicy"),
+        (str(tmp / "allowed2"), "DataPolicy"),
+        (str(allowed / "out"), "DataPolicy"),
+        (str(allowed / "out/passwd"), "DataPolicy"),
+        (str(allowed / "none"), "DataNotFound"),
+        (str(allowed) + "/../allowed2", "DataFailed"),
+    ):
+        said = prepare({**source, "path": path}, **roots)
+        assert said["failure"] == failure, (path, said)
+    said = prepare({**source, "path": str(allowed / "in"), "max_bytes": 1}, **roots)
+    assert said["failure"] == "DataOk"
+
+
+def test_private_copies(tmp, server, prepare):
+    """A copy that the job may change lasts as long as its lease; what it was made of stays as it is."""
+    source = {
+        "kind": HTTP,
+        "mode": DOWNLOAD,
+        "writable": True,
+        "files": [{"url": server.add("/a", b"a")}],
+    }
+    process = prepare(source, start_only=True)
+    ready = one(json.loads(process.stdout.readline()))
+    copy = tmp / "state" / ready["kept"]
+    assert ready["kept"].startswith("datasets/private/")
+    assert (copy / "a").stat().st_mode & 0o777 == 0o644 and (copy / "a").stat().st_nlink == 1
+    (copy / "a").write_text("changed")
+    other = one(prepare(source))  # its sweep leaves what is leased
+    assert other["kept"] != ready["kept"] and (copy / "a").read_text() == "changed"
+    process.communicate()
+    one(prepare({**source, "writable": False}))
+    assert list((tmp / "state/datasets/private").iterdir()) == []
+
+
+def test_fsimage_file(tmp, server, prepare):
+    source = {"kind": FSIMAGE, "files": [{"url": server.add("/x.sqfs", DATA), "sha256": digest(DATA)}]}
+    ready = one(prepare(source))
+    assert ready["is_file"] and ready["digest"] == digest(DATA)
+    assert (tmp / "state" / ready["kept"]).read_bytes() == DATA
+    server.forget()
+    assert one(prepare(source))["reused"] and server.log == []
+
+
+def test_full_disk_evicts_trees(tmp, server, prepare):
+    """Folders that nobody uses keep downloads on the disk: they go for what is asked for."""
+    state = tmp / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", state], check=True)
+    try:
+        chunks = [random.Random(i).randbytes(3_000_000) for i in range(4)]
+        sources = [
+            {"kind": HTTP, "files": [{"url": server.add(f"/{i}", c), "sha256": digest(c)}]}
+            for i, c in enumerate(chunks)
+        ]
+        first = one(prepare(sources[0]))
+        one(prepare(sources[1]))
+        holder = prepare(sources[0], start_only=True)
+        assert one(json.loads(holder.stdout.readline()))["reused"]
+        one(prepare(sources[2]))
+        assert (state / first["kept"]).exists()  # in use
+        assert len(list((state / "datasets/trees").iterdir())) == 2
+        said = prepare(sources[1], sources[3])
+        assert said["failure"] == "DataNoSpace" and "needs 3.00 MB" in said["text"], said
+        holder.communicate()
+    finally:
+        subprocess.run(["umount", state], check=True)
