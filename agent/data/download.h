@@ -51,7 +51,7 @@ struct download_options {
 struct download_result {
 	int fd; // of the content, read-only, leased (LOCK_SH) as long as it is open
 	char sha256[65];
-	uint64_t size;
+	uint64_t size;	  // on failure: what the server said, 0: nothing
 	uint64_t fetched; // bytes over the network in this call
 	bool reused;	  // nothing was fetched
 	char content_type[128];

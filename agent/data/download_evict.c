@@ -20,6 +20,7 @@ struct object {
 	const char *name; // below objects/sha256
 	struct timespec used;
 	uint64_t bytes;
+	bool shared; // a folder of inputs has it, too: removing it here would gain nothing
 };
 
 struct objects {
@@ -46,7 +47,8 @@ static void add_object(struct objects *o, int folder_fd, const char *name)
 	}
 	o->items[o->count++] = (struct object){.name = arena_strdup(&o->arena, name),
 		.used = st.st_atim,
-		.bytes = (uint64_t)st.st_blocks * 512};
+		.bytes = (uint64_t)st.st_blocks * 512,
+		.shared = st.st_nlink > 1};
 	o->bytes += (uint64_t)st.st_blocks * 512;
 }
 
@@ -86,7 +88,8 @@ static uint64_t remove_object(struct download_cache *c, const struct object *o)
 {
 	cleanup_fd int fd = -1;
 	struct error ignored;
-	if (store_lock_open(c->objects_fd, o->name, O_RDONLY, LOCK_EX, &fd, &ignored) !=
+	if (o->shared ||
+		store_lock_open(c->objects_fd, o->name, O_RDONLY, LOCK_EX, &fd, &ignored) !=
 			STORE_LOCKED ||
 		unlinkat(c->objects_fd, o->name, 0) < 0)
 		return 0;

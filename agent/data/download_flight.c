@@ -98,6 +98,7 @@ static int on_head(void *data, const struct response *r, struct error *err)
 	snprintf(f->result->content_type, sizeof(f->result->content_type), "%s", r->media_type);
 	if (!p->sized)
 		return 0;
+	f->result->size = p->size;
 	if (check_size(f, p->size, err) < 0)
 		return -1;
 	return make_room(f, p->size - p->have, err);

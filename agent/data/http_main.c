@@ -158,9 +158,10 @@ static void fetch(struct helper *h, size_t index)
 	enum data_failure failure;
 	if (download_get(h->cache, &options, &result, &failure, &r.error) == 0) {
 		memcpy(r.sha256, result.sha256, sizeof(r.sha256));
-		r.done = r.total = result.size;
+		r.done = result.size;
 		r.reused = result.reused;
 	}
+	r.total = result.size;
 	r.fetched = result.fetched;
 	r.failure = failure;
 	// The content stays leased until it was heard of, and taken.

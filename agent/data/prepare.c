@@ -12,7 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NAP_MS = 50 };
+enum {
+	NAP_MS = 50,
+	ROOM_STEP = 64 * 1024 * 1024, // made for a file whose size nobody knows
+};
 
 static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
 
@@ -243,9 +246,8 @@ static int fetch(struct prepare *p, struct error *err)
 		// The helper may only evict downloads; folders made of them keep those.
 		if (h.failure == DATA_NO_SPACE && !made_room) {
 			made_room = true;
-			uint64_t size = f->total ? f->total : f->file->size;
 			if (cache_evict_trees(
-				    &p->cache, size - (f->done < size ? f->done : size), err) < 0)
+				    &p->cache, f->total ? f->total : f->done + ROOM_STEP, err) < 0)
 				return -1;
 		} else if (absent(p, p->current) == 0) {
 			leave_out(p, p->current);
