@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/outputs_hash.h"
 
+#include "agent/data/outputs_sha.h"
 #include "base/memory.h"
 
 #include <assert.h>
@@ -19,7 +20,8 @@ struct outputs_hasher {
 	pthread_cond_t changed;
 	struct slot slots[OUTPUTS_SLOTS];
 	unsigned put, hashed, got; // chunks so far
-	struct sha256 *whole;	   // the thread's between put and get, else the caller's
+	struct outputs_sha whole;  // the thread's between put and get, else the caller's
+	bool is_whole;
 	bool quit;
 };
 
@@ -34,9 +36,10 @@ static void *hash_all(void *data)
 			break;
 		struct slot *s = &h->slots[h->hashed % OUTPUTS_SLOTS];
 		pthread_mutex_unlock(&h->mutex);
-		sha256_of(s->data, s->size, s->digest);
-		if (h->whole)
-			sha256_update(h->whole, s->data, s->size);
+		if (h->is_whole)
+			outputs_sha_chunk(&h->whole, s->data, s->size, s->digest);
+		else
+			sha256_of(s->data, s->size, s->digest);
 		pthread_mutex_lock(&h->mutex);
 		h->hashed++;
 		pthread_cond_broadcast(&h->changed);
@@ -48,7 +51,6 @@ static void *hash_all(void *data)
 struct outputs_hasher *outputs_hasher_new(struct error *err)
 {
 	struct outputs_hasher *h = xcalloc(1, sizeof(*h));
-	sha256_prepare();
 	pthread_mutex_init(&h->mutex, NULL);
 	pthread_cond_init(&h->changed, NULL);
 	int rc = pthread_create(&h->thread, NULL, hash_all, h);
@@ -68,7 +70,7 @@ void outputs_hasher_free(struct outputs_hasher *h)
 	pthread_cond_broadcast(&h->changed);
 	pthread_mutex_unlock(&h->mutex);
 	pthread_join(h->thread, NULL);
-	sha256_free(h->whole);
+	outputs_sha_release(&h->whole);
 	free(h);
 }
 
@@ -77,8 +79,10 @@ void outputs_hasher_begin(struct outputs_hasher *h, bool whole)
 	uint8_t ignored[SHA256_SIZE];
 	while (h->got < h->put) // of a file that was given up
 		outputs_hasher_get(h, ignored);
-	sha256_free(h->whole);
-	h->whole = whole ? sha256_new() : NULL;
+	outputs_sha_release(&h->whole);
+	h->is_whole = whole;
+	if (whole)
+		outputs_sha_init(&h->whole);
 }
 
 void outputs_hasher_put(struct outputs_hasher *h, const void *data, size_t size)
@@ -106,8 +110,7 @@ void outputs_hasher_get(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE])
 
 void outputs_hasher_end(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE])
 {
-	assert(h->got == h->put && h->whole);
-	sha256_final(h->whole, digest);
-	sha256_free(h->whole);
-	h->whole = NULL;
+	assert(h->got == h->put && h->is_whole);
+	outputs_sha_final(&h->whole, digest);
+	h->is_whole = false;
 }

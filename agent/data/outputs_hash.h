@@ -14,8 +14,9 @@ enum { OUTPUTS_CHUNK = 4 * 1024 * 1024, OUTPUTS_SLOTS = 3 };
 
 struct outputs_hasher;
 
-struct outputs_hasher *outputs_hasher_new(struct error *err); // starts the thread
-void outputs_hasher_free(struct outputs_hasher *h);	      // NULL is fine
+struct outputs_hasher *outputs_hasher_new(
+	struct error *err);			    // starts the thread; sha256_prepare() first
+void outputs_hasher_free(struct outputs_hasher *h); // NULL is fine
 
 // A file begins. `whole`: what is put is all of it.
 void outputs_hasher_begin(struct outputs_hasher *h, bool whole);

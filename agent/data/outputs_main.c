@@ -258,6 +258,7 @@ static int set_up(struct worker *w, struct error *err)
 static int confine(struct worker *w, struct error *err)
 {
 	struct outputs_sync *s = &w->sync;
+	sha256_prepare(); // while libraries can be opened
 	if (outputs_confine_privileges(s->run_fd, s->destination, err) < 0)
 		return -1;
 	s->hasher = outputs_hasher_new(err);
