@@ -127,7 +127,7 @@ static int drop_root(int destination, struct error *err)
 	// Ids that the user namespace we may be in does not map: as ourselves then.
 	if (setresgid(st.st_gid, st.st_gid, st.st_gid) < 0 && errno != EINVAL)
 		return error_set_errno(err, errno, "take the destination's group");
-	if (st.st_uid != 0 && setresuid(0, st.st_uid, 0) == 0) {
+	if (st.st_uid != 0 && setresuid(0, st.st_uid, st.st_uid) == 0) {
 		sides.two = true;
 		sides.owner = st.st_uid;
 	} else if (st.st_uid != 0 && errno != EINVAL) {

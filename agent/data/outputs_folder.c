@@ -141,6 +141,11 @@ static int folder_open(struct outputs_target *t, struct error *err)
 	return f->fd < 0 ? fail(f, "make", "", err) : 0;
 }
 
+static void folder_close(struct outputs_target *t)
+{
+	close_all(folder_of(t));
+}
+
 static void folder_identity(struct outputs_target *t, uint64_t id[2], bool tell)
 {
 	struct folder *f = folder_of(t);
@@ -530,7 +535,7 @@ static void folder_free(struct outputs_target *t)
 
 struct outputs_target *outputs_folder_new(const char *destination, const char *run_id)
 {
-	static const struct outputs_target_ops ops = {folder_open, folder_identity, folder_list,
+	static const struct outputs_target_ops ops = {folder_open, folder_close, folder_identity, folder_list,
 		folder_invalidate, folder_folder, folder_link, folder_remove, folder_park,
 		folder_unpark, folder_part, folder_clone, folder_append, folder_write, folder_keep,
 		folder_finish, folder_touch, folder_read, folder_manifest, folder_commit,

@@ -22,7 +22,7 @@
 
 enum {
 	TELL_MS = 1000,
-	LOCK_MS = 5000, // somebody who was killed may take so long to let go
+	LOCK_MS = 2000, // somebody who was killed may take so long to let go
 	FINAL_TRIES = 3,
 	IDLE_SHARE = 9, // rounds take a tenth of the time at most
 	WATCHES_MAX = 256,

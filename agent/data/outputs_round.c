@@ -265,9 +265,8 @@ static int prepare(struct outputs_sync *s, struct error *err)
 	return s->listed ? 0 : outputs_reconcile(s, err);
 }
 
-int outputs_round(struct outputs_sync *s, struct error *err)
+static int do_round(struct outputs_sync *s, struct error *err)
 {
-	outputs_skips_clear(s);
 	outputs_act_as(OUTPUTS_NODE);
 	int rc = outputs_index_tidy(&s->index, err);
 	outputs_act_as(OUTPUTS_OWNER);
@@ -281,6 +280,15 @@ int outputs_round(struct outputs_sync *s, struct error *err)
 	}
 	if (rc == 0 && s->at_rest)
 		rc = outputs_manifest_write(s, err);
+	return rc;
+}
+
+int outputs_round(struct outputs_sync *s, struct error *err)
+{
+	outputs_skips_clear(s);
+	int rc = do_round(s, err);
+	outputs_parent_close(&s->parent);
+	s->target->ops->close(s->target);
 	return rc;
 }
 

@@ -21,7 +21,7 @@
 
 // Of a file that has grown, the beginning is looked at fully up to this; above, the first chunk and
 // the last ones are.
-enum { LOOK_WHOLE = 64 * 1024 * 1024 };
+enum { LOOK_WHOLE = 64 * 1024 * 1024, HOLE = 64 * 1024 };
 
 enum mode { UNDECIDED, REPLACE, APPEND, CLONED };
 
@@ -230,9 +230,15 @@ static int put_replaced(
 		return 0;
 	if (is_chunk(&p->old, k, size, digest))
 		return keep(p, at, size, err);
-	if (p->sparse && !length_at(&p->part, k) && is_zero(data, size))
-		return 0;
-	return write_range(p, data, size, at, err);
+	if (!p->sparse || length_at(&p->part, k))
+		return write_range(p, data, size, at, err);
+	for (uint64_t done = 0; done < size; done += HOLE) {
+		uint64_t n = size - done < HOLE ? size - done : HOLE;
+		if (!is_zero(data + done, n) &&
+			write_range(p, data + done, n, at + done, err) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 static int begin_append(struct pass *p, struct error *err)

@@ -32,6 +32,8 @@ struct outputs_target;
 struct outputs_target_ops {
 	// Before each round: is it there, and the one that it was? The first call may make it.
 	int (*open)(struct outputs_target *t, struct error *err);
+	// Between rounds nothing is held there, so that it can be unmounted.
+	void (*close)(struct outputs_target *t);
 	// Which one it was, to tell it from what lies there when it is not mounted: read into `id`
 	// after open(), or told before it, within one boot.
 	void (*identity)(struct outputs_target *t, uint64_t id[2], bool tell);
