@@ -131,7 +131,11 @@ class Run:
         for name, entry in found.items():
             if entry[0] == "file":
                 said = files[escape(name)]
-                assert (said["size"], said["sha256"], said["mode"]) == (entry[2], entry[3], entry[1])
+                assert (said["size"], said["sha256"], said["mode"]) == (
+                    entry[2],
+                    entry[3],
+                    entry[1],
+                )
         assert {e["path"] for e in listed["links"]} == {
             escape(n) for n, e in found.items() if e[0] == "link"
         }
@@ -144,7 +148,9 @@ def escape(name):
     except UnicodeDecodeError:
         out = []
         for c in name.decode(errors="surrogateescape"):
-            out.append("%25" if c == "%" else f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c)
+            out.append(
+                "%25" if c == "%" else f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c
+            )
         return "".join(out)
 
 
@@ -162,7 +168,15 @@ def tree_of(root, name):
         return {}
     with open(path, "rb") as f:
         digest = hashlib.file_digest(f, "sha256").hexdigest()
-    return {name: ("file", f"{status.st_mode & 0o755 | 0o600:04o}", status.st_size, digest, status.st_mtime_ns)}
+    return {
+        name: (
+            "file",
+            f"{status.st_mode & 0o755 | 0o600:04o}",
+            status.st_size,
+            digest,
+            status.st_mtime_ns,
+        )
+    }
 
 
 @pytest.fixture
@@ -321,7 +335,9 @@ def play_job(run, stop, seed=1):
             events.write(event(b"step %d " % step + r.randbytes(r.randrange(300))))
             log.write(b"line %d\n" % step)
             if step % 7 == 0:
-                (run.outputs / "checkpoint.tmp").write_bytes(r.randbytes(r.randrange(3 * CHUNK // 2)))
+                (run.outputs / "checkpoint.tmp").write_bytes(
+                    r.randbytes(r.randrange(3 * CHUNK // 2))
+                )
                 os.rename(run.outputs / "checkpoint.tmp", run.outputs / "checkpoint")
             folder = run.outputs / f"d{r.randrange(4)}"
             folder.mkdir(exist_ok=True)
@@ -517,7 +533,9 @@ def test_what_the_process_may(run):
     )
     assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 1 << 2, "CAP_DAC_READ_SEARCH"
-    assert f"stoker: outputs {ID}" in pathlib.Path(f"/proc/{sync.pid}/cmdline").read_text().replace("\0", " ")
+    assert f"stoker: outputs {ID}" in pathlib.Path(f"/proc/{sync.pid}/cmdline").read_text().replace(
+        "\0", " "
+    )
     # One at a time.
     assert "being copied already" in run.stoker("push", ID, "--to", run.target).stderr
     assert sync.finish()["state"] == "Done"
