@@ -16,6 +16,8 @@ import ociimage
 import pytest
 import registries
 
+pytest_plugins = ["condalab"]
+
 PR_SET_CHILD_SUBREAPER = 36
 # What the kernel says when something is wrong, as a pattern; both file systems also say what is fine.
 KERNEL_COMPLAINTS = re.compile(
