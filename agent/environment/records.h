@@ -59,6 +59,9 @@ int environment_answer_write(struct store *s, const char *request_key,
 // 1, 0 (never asked, or forgotten), -1. A damaged record is as good as none.
 int environment_answer_read(struct store *s, struct arena *a, const char *request_key,
 	struct environment_answer *x, struct error *err);
+// The keys of the requests that led to an environment, as far as they are remembered.
+int environment_requests_of(struct store *s, struct arena *a, const char *key,
+	struct json_strings *requests, struct error *err);
 
 // The right to build a request: 0 with the lock, 1 another process has it (try again later), -1.
 // Close the descriptor to give it up.

@@ -5,6 +5,8 @@
 // part.
 #include "agent/environment/seal.h"
 
+#include "agent/environment/share.h"
+
 #include "base/file.h"
 #include "oci/layer/tree_reader.h"
 #include "oci/store/derive.h"
@@ -113,7 +115,7 @@ int environment_seal(const struct seal_options *o, struct seal_result *r, struct
 		.lease = {.fd = -1},
 	};
 	const struct derive_label labels[] = {
-		{"io.stoker.environment.key", o->key}, {"io.stoker.environment.lock", o->lock}};
+		{ENVIRONMENT_LABEL_KEY, o->key}, {ENVIRONMENT_LABEL_LOCK, o->lock}};
 	struct derive_options derive = {
 		.base = o->base,
 		.env = o->activation->items,
