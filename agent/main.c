@@ -42,6 +42,7 @@ static const struct {
 	{"image", command_image, "mount an image to look inside, and unmount it"},
 	{"rmi", command_rmi, "remove images"},
 	{"prune", command_prune, "remove what nothing needs"},
+	{"env", command_env, "list, share and remove environments"},
 	{"devices", command_devices, "list GPUs and other devices, and who holds them"},
 	{"runtime", command_runtime, "the command line of an OCI runtime, for container engines"},
 };

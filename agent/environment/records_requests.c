@@ -10,7 +10,7 @@ int environment_requests_of(struct store *s, struct arena *a, const char *key,
 {
 	struct store_names names;
 	cleanup_fd int folder = records_folder(s, "requests", err);
-	if (folder < 0 || store_names(folder, "environments/requests", a, &names, err) < 0)
+	if (folder < 0 || store_names(folder, ".", a, &names, err) < 0)
 		return -1;
 	struct json_strings found = {.items = arena_array(a, const char *, names.count + 1)};
 	for (size_t i = 0; i < names.count; i++) {

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "oci/layer/tree_reader.h"
 #include "oci/runtime/layer_mount.h"
 
 #include <stdio.h>
@@ -66,6 +67,45 @@ static int make_tags(struct store *s, struct arena *a, const char *key, struct j
 		tags->items[tags->count++] =
 			arena_printf(a, "req-%.*s", TAG_DIGITS, requests.items[i]);
 	return 0;
+}
+
+static int copy_archive(struct tree_reader *r, int fd, struct error *err)
+{
+	enum { CHUNK = 512 * 1024 };
+	cleanup_free char *chunk = xmalloc(CHUNK);
+	for (;;) {
+		ssize_t n = read(r->archive_fd, chunk, CHUNK);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set_errno(err, errno, "read the layer's archive");
+		if (n == 0)
+			return tree_reader_finish(r, err);
+		if (write_all(fd, chunk, (size_t)n, "the archive", err) < 0)
+			return -1;
+	}
+}
+
+int environment_export_layer(struct store *s, const char *key, int fd, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	cleanup_opened struct opened opened = {.store = s, .lock_fd = -1};
+	cleanup_store_layers struct store_layers layers = {0};
+	struct environment_record record;
+	struct oci_reference name;
+	struct store_image image;
+	cleanup_fd int tree = -1;
+	if (environment_record_read(s, &a, key, &record, err) < 0 ||
+		oci_reference_parse(record.reference, &name, err) < 0 ||
+		store_image_get(s, &name, &image, err) < 0 ||
+		store_image_lease(s, &image, &layers, err) < 0 ||
+		open_layer(&opened, &layers.items[layers.count - 1], &tree, err) < 0)
+		return -1;
+	cleanup_tree_reader struct tree_reader r = {
+		.archive_fd = -1, .socket = -1, .process = {.pidfd = -1}};
+	if (tree_reader_start(tree, &layer_limits_default, &r, err) < 0)
+		return -1;
+	return copy_archive(&r, fd, err);
 }
 
 static int repository_of(const struct config *config, struct oci_reference *r, struct error *err)
@@ -301,8 +341,8 @@ static void on_pull_progress(
 }
 
 // From now on this node knows the answer itself.
-static int take_answer(const struct environment_options *o, const char *request_key,
-	struct environment_result *r)
+static int take_answer(
+	const struct environment_options *o, const char *request_key, struct environment_result *r)
 {
 	struct environment_answer answer = {.resolved_ms = r->image.pulled_ms};
 	struct error ignored;

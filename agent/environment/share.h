@@ -34,6 +34,9 @@ struct environment_push_options {
 int environment_push(
 	const struct environment_push_options *o, struct push_result *r, struct error *err);
 
+// The layer's archive, from what is here, into a file.
+int environment_export_layer(struct store *s, const char *key, int fd, struct error *err);
+
 struct environment_pull_options {
 	struct store *store;
 	const struct config *config;
