@@ -75,11 +75,11 @@ static int ask(
 	return receive(p, a, err);
 }
 
-// Of the environment only what says which proxies to use.
+// Of the environment only what says which proxies to use (and what tests leave out: base/weaken.h).
 static void pass_environment(struct arena *a, const char **envp, size_t most)
 {
-	static const char *const names[] = {
-		"http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"};
+	static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy",
+		"NO_PROXY", "STOKER_WEAKEN"};
 	size_t n = 0;
 	for (size_t i = 0; i < array_size(names) && n + 1 < most; i++) {
 		const char *value = getenv(names[i]);

@@ -51,6 +51,32 @@ static size_t token_size(const char *path)
 	return n && path[3 + n] == '/' ? 3 + n : 0;
 }
 
+// The host of an address below a server of ours, as some tools write it (pip escapes the ':' before
+// a port in every path). How long it is there; 0: it is none.
+static size_t take_host(const char *text, char host[256])
+{
+	static const struct {
+		const char *escape;
+		char c;
+	} escapes[] = {{"%3a", ':'}, {"%5b", '['}, {"%5d", ']'}};
+	size_t n = 0, at = 0;
+	while (text[at] && !strchr("/?#", text[at])) {
+		char c = text[at];
+		size_t size = 1;
+		for (size_t i = 0; i < array_size(escapes); i++)
+			if (strncasecmp(text + at, escapes[i].escape, 3) == 0) {
+				c = escapes[i].c;
+				size = 3;
+			}
+		if (n == 255)
+			return 0;
+		host[n++] = c;
+		at += size;
+	}
+	host[n] = '\0';
+	return is_host(host, n) ? at : 0;
+}
+
 // Is a segment of the path "." or "..", plainly or by escapes? Servers, caches and we could then
 // mean different things by one address.
 static bool has_dots(const char *path)
@@ -83,9 +109,10 @@ int package_url_of_target(const char *target, char url[PACKAGE_URL_MAX], struct 
 		return error_set(err, ERROR_INVALID,
 			"addresses have the form /https/host/path here, not \"%.100s\"", target);
 	const char *host = target + (tls ? 7 : 6);
-	size_t host_size = strcspn(host, "/?#");
+	char name[256];
+	size_t host_size = take_host(host, name);
 	const char *path = host + host_size;
-	if (!is_host(host, host_size))
+	if (!host_size)
 		return error_set(err, ERROR_INVALID, "\"%.100s\" names no host", target);
 	for (const char *p = path; *p; p++)
 		if ((unsigned char)*p <= 0x20 || (unsigned char)*p >= 0x7f || *p == '#' ||
@@ -94,8 +121,8 @@ int package_url_of_target(const char *target, char url[PACKAGE_URL_MAX], struct 
 				"\"%.100s\" holds a character that has to be escaped", target);
 	if (has_dots(path) && !weakened("package_dots"))
 		return error_set(err, ERROR_INVALID, "\"%.100s\" has dot segments", target);
-	int n = snprintf(url, PACKAGE_URL_MAX, "%s://%.*s%s%s", tls ? "https" : "http",
-		(int)host_size, host, *path == '/' ? "" : "/", path);
+	int n = snprintf(url, PACKAGE_URL_MAX, "%s://%s%s%s", tls ? "https" : "http", name,
+		*path == '/' ? "" : "/", path);
 	if (n >= PACKAGE_URL_MAX)
 		return error_set(err, ERROR_INVALID, "an address of more than %d bytes",
 			PACKAGE_URL_MAX - 1);
@@ -150,12 +177,17 @@ const char *package_proxy_original(struct arena *a, const char *url)
 {
 	const char *inside = arena_printf(a, "http://127.0.0.1:%d", PACKAGE_PROXY_PORT);
 	size_t n = strlen(inside);
+	char host[256];
 	if (!starts_with(url, inside))
 		return arena_strdup(a, url);
 	bool tls = starts_with(url + n, "/https/");
 	if (!tls && !starts_with(url + n, "/http/"))
 		return arena_strdup(a, url);
-	return arena_printf(a, "%s://%s", tls ? "https" : "http", url + n + (tls ? 7 : 6));
+	const char *rest = url + n + (tls ? 7 : 6);
+	size_t size = take_host(rest, host);
+	if (!size)
+		return arena_strdup(a, url);
+	return arena_printf(a, "%s://%s%s", tls ? "https" : "http", host, rest + size);
 }
 
 // ---- credentials

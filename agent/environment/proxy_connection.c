@@ -19,7 +19,7 @@
 
 enum {
 	IDLE_MS = 60 * 1000,  // for the first byte of a request
-	HEAD_MS = 10 * 1000,  // from there to the end of its head
+	HEAD_MS = 5 * 1000,   // from there to the end of its head
 	STALL_MS = 60 * 1000, // an answer, and for each
 	SLOWEST = 16,	      // bytes of it one millisecond more
 	SEND_MOST = 1024 * 1024,

@@ -15,7 +15,7 @@
 
 enum {
 	FILES_MAX = 32768, // that are remembered in one build
-	AWAKE_MS = 5000,
+	AWAKE_MS = 3000,
 	FAILURE_MS = 60 * 1000, // so long a failure that may pass is believed
 };
 

@@ -39,7 +39,7 @@ static int parse_first(char *line, struct proxy_request *r, const char **why)
 	r->target = target;
 	r->old = streq(version, "HTTP/1.0");
 	if (!r->old && !streq(version, "HTTP/1.1"))
-		return refuse(why, 505, "HTTP/1.1 is spoken here");
+		return refuse(why, 505, "another version of HTTP than is spoken here");
 	r->head = streq(line, "HEAD");
 	if (!r->head && !streq(line, "GET"))
 		return refuse(why, 405, "only GET and HEAD are served here");
