@@ -211,18 +211,23 @@ int build_put(struct build *b, const char *name, const struct buffer *data, stru
 	return tmp < 0 ? -1 : build_write(tmp, name, data, 0644, err);
 }
 
-int build_get(
-	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err)
+int build_read(int dirfd, const char *path, size_t limit, struct buffer *data, struct error *err)
 {
 	struct stat st;
 	// O_NONBLOCK: it may be a pipe that nobody writes.
 	cleanup_fd int fd = file_open_beneath(
-		b->opt_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS, err);
+		dirfd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS, err);
 	if (fd < 0)
 		return -1;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return error_set(err, ERROR_INVALID, "/opt/stoker/%s is no file", path);
+		return error_set(err, ERROR_INVALID, "%s is no file", path);
 	return file_read_fd(fd, path, limit, data, err);
+}
+
+int build_get(
+	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err)
+{
+	return build_read(b->opt_fd, path, limit, data, err);
 }
 
 const char *build_original(void *data, struct arena *a, const char *url)

@@ -60,11 +60,13 @@ void build_phase(struct build *b, const char *name, const char *detail);
 int build_write(
 	int dirfd, const char *name, const struct buffer *data, mode_t mode, struct error *err);
 int build_put(struct build *b, const char *name, const struct buffer *data, struct error *err);
+int build_read(int dirfd, const char *path, size_t limit, struct buffer *data, struct error *err);
 int build_get(
 	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err);
 
 // The parts (build_pip.c, build_uv.c, build_conda.c, verify.c, activation.c).
 int build_pip(struct build *b, struct error *err);
+struct pip_options build_pip_options(struct build *b);
 int build_uv(struct build *b, struct error *err);
 int build_conda(struct build *b, struct error *err);
 // A time before the pip phase, and whether that has changed files of conda's packages.

@@ -50,7 +50,7 @@ static const char *pip_version(const struct build *b, const char *program)
 	return name ? name + strlen("/pip-") : NULL; // "23.0.1-py3-…"
 }
 
-static struct pip_options pip_options(struct build *b)
+struct pip_options build_pip_options(struct build *b)
 {
 	const struct environment_request *r = b->request;
 	const char *program = pip_program(b);
@@ -156,7 +156,7 @@ static int install_locked(struct build *b, const struct pip_options *o, struct e
 
 int build_pip(struct build *b, struct error *err)
 {
-	struct pip_options o = pip_options(b);
+	struct pip_options o = build_pip_options(b);
 	if (!b->request->has_conda && make_venv(b, !o.pip, err) < 0)
 		return -1;
 	if (b->from ? !b->from->pip_count : !b->request->pip.count)

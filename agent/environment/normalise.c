@@ -15,11 +15,12 @@ enum { RECORD_BYTES_MAX = 64 * 1024 * 1024 };
 
 // ---- pip
 
-// pip notes which packages it was asked for, and addresses; the lock tells both, and a build from
-// the lock could not tell them again. RECORD lists its files.
+// pip and uv note which packages it was asked for, and addresses; the lock tells both, and a build
+// from the lock could not tell them again. RECORD lists its files.
 static int drop_notes(int packages, const char *folder, struct error *err)
 {
-	static const char *const notes[] = {"REQUESTED", "direct_url.json"};
+	static const char *const notes[] = {
+		"REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"};
 	cleanup_buffer struct buffer record = {0}, kept = {0};
 	cleanup_fd int fd = file_open_beneath(
 		packages, folder, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
@@ -31,7 +32,7 @@ static int drop_notes(int packages, const char *folder, struct error *err)
 		any |= unlinkat(fd, notes[i], 0) == 0;
 	if (!any || fstatat(fd, "RECORD", &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return 0;
-	if (file_read(fd, "RECORD", RECORD_BYTES_MAX, &record, err) < 0)
+	if (build_read(fd, "RECORD", RECORD_BYTES_MAX, &record, err) < 0)
 		return error_context(err, "%s", folder);
 	for (char *line = record.data, *next; line && *line; line = next) {
 		size_t n = strcspn(line, "\n");
@@ -118,7 +119,7 @@ static int normalise_record(struct build *b, int folder, const char *name, struc
 		return error_set(err, ERROR_INVALID, "conda-meta/%s is no file", name);
 	if (history)
 		return build_write(folder, name, &mapped, 0644, err);
-	if (file_read(folder, name, RECORD_BYTES_MAX, &text, err) < 0)
+	if (build_read(folder, name, RECORD_BYTES_MAX, &text, err) < 0)
 		return error_context(err, "conda-meta");
 	if (!text.data || !map_addresses(b, &text, &mapped))
 		return 0;
