@@ -27,9 +27,20 @@ void environment_notice(const struct environment_options *o, const char *text)
 		o->events->notice(o->events->data, text);
 }
 
+// Tools go to and fro between looking and downloading; people want to see it go on.
+static int rank(const char *phase)
+{
+	static const char *const order[] = {
+		"resolving", "downloading", "installing", "verifying", "sealing"};
+	for (size_t i = 0; phase && i < array_size(order); i++)
+		if (streq(phase, order[i]))
+			return (int)i + 1;
+	return 0;
+}
+
 void build_phase(struct build *b, const char *name, const char *detail)
 {
-	if (!detail && b->phase && streq(b->phase, name))
+	if (rank(name) < rank(b->phase) || (!detail && b->phase && streq(b->phase, name)))
 		return;
 	b->phase = name;
 	environment_phase(b->o, name, detail);

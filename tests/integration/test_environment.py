@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Environments, from a job's packages to the script that runs in them: pip and venv as they are, conda by
+its stand-in, a package index and channels on loopback (condalab.py)."""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+
+SCRIPT = """
+import importlib, json, os, sys
+found = {"prefix": sys.prefix, "env": dict(os.environ)}
+for name in sys.argv[1:]:
+    found[name] = getattr(importlib.import_module(name), "__version__", "?")
+print(json.dumps(found))
+"""
+
+
+class Lab:
+    """A node that takes packages from the tests' servers only."""
+
+    def __init__(self, stoker, folder, index, channels):
+        self.stoker, self.folder, self.index, self.channels = stoker, folder, index, channels
+        self.numbers = iter(range(1000))
+        self.configure()
+
+    def configure(self, **more):
+        hosts = [self.index.address, self.channels.address]
+        self.stoker.configure(
+            environments={
+                "index_url": f"{self.index.url}/simple",
+                "channels": [f"{self.channels.url}/main"],
+                "local_hosts": hosts,
+                "network": False,
+                **more,
+            }
+        )
+
+    def job(self, image, imports=(), script=SCRIPT, **keys):
+        folder = self.folder / f"job{next(self.numbers)}"
+        (folder / "src").mkdir(parents=True)
+        (folder / "src/main.py").write_text(script)
+        document = {
+            "source_directory": "src",
+            "entry_script": "main.py",
+            "custom_docker_image": image,
+            "script_params": {name: "" for name in imports},
+            **keys,
+        }
+        (folder / "job.yaml").write_text(json.dumps(document))
+        return folder / "job.yaml"
+
+    def run(self, image, imports=(), **keys):
+        """What the script found, and what was said meanwhile."""
+        result = self.stoker("run", self.job(image, imports, **keys))
+        return json.loads(result.stdout), result.stderr
+
+    def fails(self, image, *needles, **keys):
+        """The error's line, and all that was said."""
+        result = self.stoker("run", self.job(image, **keys), check=False, timeout=120)
+        return self.stoker.assert_error(result, *needles), result.stderr
+
+    def cause(self):
+        """Of the last run."""
+        runs = (self.stoker.state / "runs").glob("*_*")
+        last = max(runs, key=lambda p: p.stat().st_mtime_ns)
+        return json.loads((last / "1/run.json").read_text())["cause"]
+
+    def records(self):
+        return [
+            json.loads(p.read_text()) for p in (self.stoker.state / "environments").glob("*.json")
+        ]
+
+    def assert_clean(self):
+        """Nothing is left of builds: no folder, no run of a step."""
+        build = self.stoker.state / "environments/build"
+        assert not build.exists() or not list(build.iterdir())
+        assert not list((self.stoker.state / "runs").glob("environment_*"))
+
+
+@pytest.fixture
+def lab(stoker, tmp, package_index, channels):
+    return Lab(stoker, tmp, package_index, channels)
+
+
+# ---- pip
+
+
+def test_pip(lab, pip_image):
+    """Built, then reused: at once, without a server; in another spelling too."""
+    found, said = lab.run(pip_image, ["wheelmath", "wheel_app"], pip_packages=["wheel-app"])
+    assert found["prefix"] == "/opt/stoker/env"
+    assert found["wheelmath"] == "1.1"
+    assert found["env"]["VIRTUAL_ENV"] == "/opt/stoker/env"
+    assert found["env"]["PATH"].startswith("/opt/stoker/env/bin:")
+    assert found["env"]["PYTHONNOUSERSITE"] == "1"
+    for phase in ("resolving", "installing", "verifying", "sealing"):
+        assert f"environment: {phase}" in said, said
+    (record,) = lab.records()
+    lock = json.loads(record["lock"])
+    assert [(p["name"], p["version"]) for p in lock["pip"]] == [
+        ("wheel-app", "0.2"), ("wheelmath", "1.1"),
+    ]  # fmt: skip
+    assert all(p["url"].startswith(lab.index.url) and len(p["sha256"]) == 64 for p in lock["pip"])
+    assert "1041" not in record["lock"]
+    lab.assert_clean()
+    lab.index.heal()
+    found, said = lab.run(pip_image, ["wheelmath"], pip_packages=["Wheel_App"])
+    assert "environment reused" in said
+    assert lab.index.paths() == []
+
+
+def test_image_without_pip(lab, python_image):
+    """The node lends one, which leaves nothing behind."""
+    found, _ = lab.run(python_image, ["wheelmath"], pip_packages=["wheelmath==2.0"])
+    assert found["wheelmath"] == "2.0"
+    script = "import importlib.util, json; print(json.dumps(bool(importlib.util.find_spec('pip'))))"
+    found, _ = lab.run(python_image, pip_packages=["wheelmath==2.0"], script=script)
+    assert found is False
+
+
+def test_build_of_sdist(lab, pip_image):
+    found, _ = lab.run(pip_image, ["builds"], pip_packages=["builds"])
+    assert found["builds"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "line", "evidence"),
+    [
+        (["no-such"], "PackageNotFound", "No matching distribution found for no-such", ""),
+        (["wheelmath==7"], "PackageNotFound", "wheelmath==7", "1.0, 1.1, 2.0"),
+        (["asks-for-both"], "Unsatisfiable", "", "wheel-app 0.2 depends on wheelmath<2"),
+        (["nocompile"], "BuildFailed", "nocompile", "fatal error: nosuchheader.h"),
+        (["nometadata"], "BuildFailed", "nometadata", "compilation terminated."),
+    ],
+)
+def test_bad_pip_packages(lab, pip_image, packages, code, line, evidence):
+    """One clear line, the tool's own explanation beside it; the second time without asking anybody."""
+    _, said = lab.fails(pip_image, line, pip_packages=packages)
+    assert evidence in said
+    assert lab.cause()["code"] == f"Environment{code}"
+    assert lab.cause()["class"] == "user"
+    lab.index.heal()
+    _, said = lab.fails(pip_image, line, pip_packages=packages)
+    assert evidence in said
+    assert lab.index.paths() == []
+    lab.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(500, "Network"), ("cut", "Network"), ("garble", "Integrity"), (401, "Authentication")]
+)  # fmt: skip
+def test_faulty_index(lab, pip_image, fault, code):
+    """The server's fault is not taken for the package's, and is not remembered."""
+    prefix = "/files/" if fault in ("cut", "garble") else "/simple/"
+    lab.index.fault(prefix, fault)
+    lab.fails(pip_image, pip_packages=["wheelmath"])
+    assert lab.cause()["code"] == f"Environment{code}"
+    lab.index.heal()
+    if code != "Integrity":
+        found, _ = lab.run(pip_image, ["wheelmath"], pip_packages=["wheelmath"])
+        assert found["wheelmath"] == "2.0"
+
+
+def test_hanging_index_and_time_limit(lab, pip_image):
+    lab.index.fault("/simple/", "hang")
+    begin = time.monotonic()
+    lab.fails(pip_image, pip_packages=["wheelmath"], environment={"max_seconds": 3})
+    assert lab.cause()["code"] == "EnvironmentTimeLimit"
+    assert time.monotonic() - begin < 15
+    lab.assert_clean()
+
+
+# ---- conda
+
+
+def test_conda(lab, conda_image):
+    """Solved, installed with its prefix, activated; pip on top, which cannot replace conda's packages."""
+    found, _ = lab.run(
+        conda_image, ["labapp", "labmath", "wheelmath"],
+        conda_packages=["labapp", "labnative"], pip_packages=["wheelmath"],
+    )  # fmt: skip
+    assert found["prefix"] == "/opt/stoker/env"
+    assert found["labmath"] == "1.2.0"
+    env = found["env"]
+    assert env["CONDA_PREFIX"] == "/opt/stoker/env"
+    assert env["LABNATIVE_MODE"] == "fast"
+    assert env["LABNATIVE_HOME"] == "/opt/stoker/env/share/labnative"
+    assert env["LABNATIVE_PATHS"] == "/opt/stoker/env/a b:"
+    lock = json.loads(lab.records()[0]["lock"])
+    assert {p["name"] for p in lock["conda"]} == {"labapp", "labmath", "labnative", "pip", "python"}
+    assert all(p["url"].startswith(lab.channels.url) and p["md5"] for p in lock["conda"])
+    assert [p["name"] for p in lock["pip"]] == ["wheelmath"]
+    # The same in other words; then with the channels in another order.
+    _, said = lab.run(
+        conda_image, conda_packages=["LabNative", " labapp  "], pip_packages=["WheelMath"]
+    )
+    assert "environment reused" in said
+    _, said = lab.fails(conda_image, conda_packages=["labapp"], pip_packages=["labmath==9.9"])
+    assert "labmath==1.2.0" in said.replace(" ", "")
+    lab.assert_clean()
+
+
+def test_micromamba(lab, micromamba_image):
+    found, _ = lab.run(micromamba_image, ["labmath"], conda_packages=["labmath=1.2", "python"])
+    assert found["labmath"] == "1.2.0"
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "evidence"),
+    [
+        ("no-such-package", "PackageNotFound", "no-such-package"),
+        ("needs-nothing-there", "Unsatisfiable", "no-such-package"),
+        ("script-fails", "BuildFailed", ""),
+    ],
+)
+def test_bad_conda_packages(lab, conda_image, package, code, evidence):
+    _, said = lab.fails(conda_image, conda_packages=[package])
+    assert evidence in said
+    assert lab.cause()["code"] == f"Environment{code}", said
+    lab.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("package", "policy", "code"),
+    [
+        ("script-forks", {"pids": 64}, None),
+        ("script-never-ends", {}, "TimeLimit"),
+        ("script-fills", {"disk": "64m"}, "NoSpace"),
+    ],
+)
+def test_hostile_scripts(lab, conda_image, package, policy, code):
+    """A package's script ends with its build, whatever it does."""
+    lab.configure(**policy)
+    lab.fails(conda_image, conda_packages=[package], environment={"max_seconds": 8})
+    assert code is None or lab.cause()["code"] == f"Environment{code}"
+    lab.assert_clean()
+
+
+def test_image_without_tools(lab, python_image, busybox_image):
+    lab.fails(python_image, "no micromamba, mamba or conda", conda_packages=["labmath"])
+    assert lab.cause()["code"] == "EnvironmentNoTool"
+    lab.fails(busybox_image, "no Python", pip_packages=["wheelmath"])
+
+
+@pytest.fixture
+def busybox_image(registry, layout):
+    """Nothing but one program."""
+    import ociimage
+
+    tar = ociimage.Tar().dir("bin").file(
+        "bin/busybox", pathlib.Path(os.environ.get("BUSYBOX", "/bin/busybox")).read_bytes(), mode=0o755
+    )  # fmt: skip
+    layout.image([layout.layer(tar)], config_options={"config": {"Env": ["PATH=/bin"]}})
+    return registry.push(layout, "environment/busybox")
+
+
+# ---- many at once, kills, locks
+
+
+def test_many_at_once(lab, pip_image):
+    """Eight environments from a cold cache: each right, nothing downloaded twice."""
+    jobs = [
+        lab.job(pip_image, [f"bulk{i}", "wheelmath"], pip_packages=[f"bulk{i}", "wheelmath==1.0"])
+        for i in range(8)
+    ]
+    lab.stoker("pull", pip_image)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda job: lab.stoker("run", job), jobs))
+    for result in results:
+        assert json.loads(result.stdout)["wheelmath"] == "1.0"
+    assert len(lab.records()) == 8
+    files = lab.index.downloads()
+    assert len(files) == len(set(files)) == 9, files
+    lab.assert_clean()
+
+
+def test_one_build_for_many_jobs(lab, pip_image):
+    jobs = [lab.job(pip_image, ["wheelmath"], pip_packages=["wheel-app"]) for _ in range(8)]
+    lab.stoker("pull", pip_image)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda job: lab.stoker("run", job), jobs))
+    said = [r.stderr for r in results]
+    assert sum("environment ready" in s for s in said) == 1
+    assert sum("environment reused" in s for s in said) == 7
+    assert len(lab.records()) == 1
+
+
+def test_same_lock_same_layer(lab, make_stoker, tmp, pip_image):
+    """Two nodes build from one lock: layer and configuration are the same to the byte, and they are those
+    of the build that made the lock."""
+    lab.run(pip_image, pip_packages=["wheel-app", "builds"])
+    (first,) = lab.records()
+    lock = tmp / "lock.json"
+    lock.write_text(first["lock"])
+    for i in range(2):
+        other = Lab(make_stoker(), tmp / f"other{i}", lab.index, lab.channels)
+        found, said = other.run(
+            pip_image, ["wheelmath"], environment={"reuse": "locked", "lock_file": str(lock)}
+        )
+        assert found["wheelmath"] == "1.1"
+        assert "from its lock" in said
+        (record,) = other.records()
+        assert record["key"] == first["key"]
+        assert record["layer"] == first["layer"]
+
+
+def test_cancel(lab, pip_image):
+    lab.index.fault("/simple/", "hang")
+    with lab.stoker.popen("run", lab.job(pip_image, pip_packages=["wheelmath"])) as process:
+        for line in process.stderr:
+            if "resolving" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    lab.assert_clean()
+
+
+def test_kill(lab, pip_image, request):
+    """kill -9 at any moment: what comes next builds it, and nothing is left of what was under way."""
+    times = request.config.getoption("--campaign") // 5 or 1
+    for i in range(times):
+        job = lab.job(pip_image, ["wheelmath"], pip_packages=["wheel-app", f"bulk{i % 8}"])
+        with lab.stoker.popen("run", job) as process:
+            time.sleep(0.2 + (i * 37 % 50) / 20)
+            process.kill()
+            process.communicate()
+        found, _ = lab.run(pip_image, ["wheelmath"], pip_packages=["wheel-app", f"bulk{i % 8}"])
+        assert found["wheelmath"] == "1.1"
+    lab.stoker("run", lab.job(pip_image, pip_packages=["extra-part"]))
+    lab.assert_clean()
