@@ -246,6 +246,9 @@ class Stoker:
         if self.killed and self.state.exists():
             self("images")  # opening the store sweeps what the dead left
         assert mounts_below(self.folder) == [], "mounts left behind"
+        # One goes when the last mount namespace has let go of it, a new one of another test's perhaps.
+        while loop_devices_of(self.folder) and time.monotonic() < deadline + 7:
+            time.sleep(0.02)
         assert loop_devices_of(self.folder) == [], "loop devices left behind"
         assert self.temporary_files() == [], "temporary files left behind"
 

@@ -303,7 +303,7 @@ def test_statistics_are_plausible(groups, tmp):
     assert groups.run(path, *dd)[-1] == "exited with status 0"
     s = groups.stats(path)
     assert s["has_cpu"]
-    assert 50_000 < s["cpu_usec"] < 2 * wall + 1e6
+    assert 10_000 < s["cpu_usec"] < 2 * wall + 1e6  # of 400 ms, less what a busy machine took
     assert abs(s["cpu_user_usec"] + s["cpu_system_usec"] - s["cpu_usec"]) < 60_000
     assert s["has_memory"] == ("memory" in groups.where)
     if s["has_memory_peak"]:

@@ -35,7 +35,9 @@ class Space:
     """A process that holds a network and a mount namespace; run() enters them."""
 
     def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "-n", "-m", "sleep", "600"])
+        # A slave, so that what other tests unmount meanwhile does not live on in here.
+        words = ["unshare", "-n", "-m", "--propagation", "slave", "sleep", "600"]
+        self.holder = subprocess.Popen(words)
         self.servers = []
         own = os.readlink("/proc/self/ns/mnt")
         while os.readlink(f"/proc/{self.holder.pid}/ns/mnt") == own:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import time
 
 import node
@@ -80,8 +81,9 @@ def remove_group(folder):
 
 
 @pytest.fixture(scope="module")
-def _podman(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("podman")
+def _podman():
+    # Of its own folder's names it takes 50 characters at most.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="stoker-podman-", dir="/var/tmp"))
     p = Podman(folder / "p")
     bundle = ocibundle.Bundle(folder / "image")
     (bundle.rootfs / "run").mkdir()
