@@ -7,8 +7,8 @@
 #include <dirent.h>
 #include <unistd.h>
 
-// Steps of matching: some seconds.
-static const uint64_t steps_max = 2000 * 1000 * 1000ULL;
+// Steps of matching: less than a second. A usual folder needs some million.
+static const uint64_t steps_max = 300 * 1000 * 1000;
 enum { DEPTH_MAX = 100 };
 
 static void close_folder(DIR **d)
