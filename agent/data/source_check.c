@@ -332,7 +332,7 @@ static int check_fuse(struct json_decoder *d, const struct json *value, const st
 			d, value, err, ERROR_INVALID, "profile %s needs remote:", s->profile);
 	if (s->remote && *s->remote == '-')
 		return fail_at(d, value, "remote", err, "must not begin with '-'");
-	if (streq(s->profile, "rclone") && !strchr(s->remote, ':'))
+	if (s->remote && streq(s->profile, "rclone") && !strchr(s->remote, ':'))
 		return fail_at(d, value, "remote", err, "must be of the form remote:path");
 	if (s->mode == DATA_DIRECT && !s->remote)
 		return json_decode_fail(
