@@ -15,6 +15,7 @@
 
 enum {
 	FILES_MAX = 32768, // that are remembered in one build
+	PAGES_MAX = 256,   // that are kept rewritten; others are rewritten anew
 	AWAKE_MS = 3000,
 	FAILURE_MS = 60 * 1000, // so long a failure that may pass is believed
 };
@@ -225,6 +226,26 @@ static void set_type(struct proxy_found *f, const char *url)
 	snprintf(f->content_type, sizeof(f->content_type), "%s", type);
 }
 
+static void keep_page(struct wait *w, const struct proxy_found *f)
+{
+	struct proxy_file *file = w->file;
+	bool had = file->page_fd >= 0;
+	close_fdp(&file->page_fd);
+	file->page_fd = -1;
+	if (had)
+		atomic_fetch_sub(&w->proxy->pages, 1);
+	if (atomic_load(&w->proxy->pages) >= PAGES_MAX)
+		return;
+	file->page_fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+	if (file->page_fd < 0)
+		return;
+	atomic_fetch_add(&w->proxy->pages, 1);
+	file->page_port = w->want->port;
+	file->page_size = f->size;
+	memcpy(file->etag, f->etag, sizeof(file->etag));
+	memcpy(file->content_type, f->content_type, sizeof(file->content_type));
+}
+
 static int finish(struct wait *w, struct proxy_found *f, struct error *err)
 {
 	enum package_document kind;
@@ -242,18 +263,12 @@ static int finish(struct wait *w, struct proxy_found *f, struct error *err)
 	if (changed <= 0)
 		return changed;
 	snprintf(f->etag, sizeof(f->etag), "\"%s-%u\"", f->result.sha256, w->want->port);
-	struct proxy_file *file = w->file;
-	close_fdp(&file->page_fd);
-	file->page_fd = fd;
-	file->page_port = w->want->port;
-	file->page_size = size;
-	memcpy(file->etag, f->etag, sizeof(file->etag));
-	memcpy(file->content_type, f->content_type, sizeof(file->content_type));
 	download_result_release(&f->result);
 	f->result.fd = -1;
+	f->fd = fd;
 	f->size = size;
-	f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	return f->fd < 0 ? error_set_errno(err, errno, "a page") : 0;
+	keep_page(w, f);
+	return 0;
 }
 
 // By the one who has made it busy.

@@ -75,6 +75,7 @@ struct proxy {
 	pthread_cond_t changed; // a file has come, or a connection has ended
 	struct proxy_file *files[1024];
 	size_t file_count;
+	atomic_size_t pages; // rewritten, that are kept open
 	struct proxy_hashes *hashes;
 	char (*origins)[PACKAGE_ORIGIN_MAX]; // that may be asked
 	size_t origin_count;
