@@ -42,6 +42,7 @@ struct data_options {
 	struct store *store;
 	const struct data_policy *policy;
 	const struct registry_config *registries;
+	enum layer_format layer_format; // of images of registries
 	const struct data_source *sources;
 	size_t count;
 	// The value of one of the job's secrets; NULL: there is none of that name.

@@ -12,8 +12,7 @@
 
 enum {
 	NOTE_MAX = 64 * 1024,
-	NOTE_BYTES = 512 * 1024,      // a beginning below is not worth a note
-	FLUSH_STEP = 8 * 1024 * 1024, // sent to the disk so often, so that the end need not wait
+	NOTE_BYTES = 512 * 1024, // a beginning below is not worth a note
 };
 
 void download_part_note_name(const char *name, char note[80])
@@ -145,12 +144,8 @@ int download_part_write(struct download_part *p, const void *data, size_t size, 
 {
 	if (pwrite_all(p->fd, data, size, (off_t)p->have, "a part", err) < 0)
 		return -1;
-	uint64_t before = p->have;
 	p->have += size;
 	download_hash_advance(&p->hash, p->have);
-	if (before / FLUSH_STEP != p->have / FLUSH_STEP)
-		sync_file_range(p->fd, (off_t)(before / FLUSH_STEP * FLUSH_STEP), FLUSH_STEP,
-			SYNC_FILE_RANGE_WRITE);
 	return p->noted || p->have < NOTE_BYTES ? 0 : write_note(p, err);
 }
 

@@ -31,6 +31,12 @@ uint64_t prepare_max_bytes(const struct prepare *p, const struct data_source *s)
 // The name of a file in its folder; NULL with the error.
 const char *prepare_file_name(struct prepare *p, const struct data_file *f, struct error *err);
 
+bool prepare_is_name(const char *name); // a path that stays below a folder
+// Put a file, which is `kept` in folder_fd and open as `object`, into a stage, or what is in it.
+// `bytes` counts what is unpacked.
+int prepare_place(struct prepare *p, const struct data_source *s, int object, int folder_fd,
+	const char *kept, const char *name, int stage_fd, uint64_t *bytes, struct error *err);
+
 // Before and after the downloads of all sources.
 int prepare_http_plan(struct prepare *p, struct error *err);
 int prepare_http_finish(struct prepare *p, size_t source, struct error *err);

@@ -22,7 +22,7 @@ static bool downloads(const struct data_source *s)
 	       (s->kind == DATA_HTTP || (s->kind == DATA_FSIMAGE && s->file_count));
 }
 
-static bool is_fine_name(const char *name)
+bool prepare_is_name(const char *name)
 {
 	for (const char *p = name; *p;) {
 		size_t n = strcspn(p, "/");
@@ -48,7 +48,7 @@ const char *prepare_file_name(struct prepare *p, const struct data_file *f, stru
 			base = *c == '/' ? c + 1 : base;
 		name = arena_strndup(p->arena, base, n - (size_t)(base - path));
 	}
-	if (is_fine_name(name) && (f->name || !strchr(name, '/')))
+	if (prepare_is_name(name) && (f->name || !strchr(name, '/')))
 		return name;
 	char shown[240];
 	download_url_shown(f->url, shown, sizeof(shown));
@@ -197,16 +197,15 @@ static int make_parent(struct prepare *p, int stage_fd, const char *name, struct
 	return fd < 0 ? prepare_fail(p, DATA_FAILED) : fd;
 }
 
-// A reflink has times and an owner of its own; a hard link is the object itself; a copy is last.
-static int place_file(struct prepare *p, int object, const char *kept, int stage_fd,
+// A hard link where the file system is the same, else a copy: nobody writes either.
+static int place_file(struct prepare *p, int object, int folder_fd, const char *kept, int stage_fd,
 	const char *name, struct error *err)
 {
 	struct copy copy = {.deadline = p->deadlines[p->current]};
-	int state_fd = p->options->store->state_fd;
 	cleanup_fd int parent = make_parent(p, stage_fd, name, err);
 	if (parent < 0)
 		return -1;
-	if (linkat(state_fd, kept, parent, path_base(name), 0) == 0)
+	if (linkat(folder_fd, kept, parent, path_base(name), 0) == 0)
 		return 0;
 	if (lseek(object, 0, SEEK_SET) < 0 ||
 		copy_file(&copy, object, parent, path_base(name), err) < 0)
@@ -240,6 +239,15 @@ static int unpack_file(struct prepare *p, const struct data_source *s, int objec
 	return 0;
 }
 
+int prepare_place(struct prepare *p, const struct data_source *s, int object, int folder_fd,
+	const char *kept, const char *name, int stage_fd, uint64_t *bytes, struct error *err)
+{
+	bool archive = s->unpack == DATA_UNPACK_TAR || s->unpack == DATA_UNPACK_ZIP ||
+		       (s->unpack == DATA_UNPACK_AUTO && unpack_is_archive(name, object));
+	return archive ? unpack_file(p, s, object, name, stage_fd, bytes, err)
+		       : place_file(p, object, folder_fd, kept, stage_fd, name, err);
+}
+
 static int fill_stage(struct prepare *p, size_t source, int stage_fd, struct error *err)
 {
 	const struct data_source *s = &p->options->sources[source];
@@ -254,10 +262,8 @@ static int fill_stage(struct prepare *p, size_t source, int stage_fd, struct err
 				err, ERROR_UNAVAILABLE, "%.200s was evicted as it was used", name);
 		if (found <= 0)
 			return prepare_fail(p, DATA_FAILED);
-		bool archive = s->unpack == DATA_UNPACK_TAR || s->unpack == DATA_UNPACK_ZIP ||
-			       (s->unpack == DATA_UNPACK_AUTO && unpack_is_archive(name, object));
-		if ((archive ? unpack_file(p, s, object, name, stage_fd, &bytes, err)
-			     : place_file(p, object, kept, stage_fd, name, err)) < 0)
+		if (prepare_place(p, s, object, p->options->store->state_fd, kept, name, stage_fd,
+			    &bytes, err) < 0)
 			return -1;
 	}
 	return 0;

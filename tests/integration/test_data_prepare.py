@@ -18,6 +18,7 @@ import zipfile
 import faulty_http
 import node
 import pytest
+import registries
 
 DRIVER = pathlib.Path(node.BINARY).parent / "tests/data_driver"
 BIND, HTTP, OCI, FSIMAGE, INLINE = 0, 1, 2, 6, 7
@@ -81,7 +82,7 @@ def files_of(folder):
 
 def nothing_half_made(state):
     for folder in ("tmp", "building", "locks"):
-        assert list((state / "datasets" / folder).iterdir()) == []
+        assert list((state / "datasets").glob(f"{folder}/*")) == []
 
 
 def digest(data):
@@ -128,7 +129,10 @@ def test_without_a_checksum(tmp, server, prepare):
 def test_many_at_once(tmp, server, prepare):
     """Four connections, several inputs."""
     sources = [
-        {"kind": HTTP, "files": [{"url": server.add(f"/{i}/{k}", DATA[k:], rate=2_000_000)} for k in range(4)]}
+        {
+            "kind": HTTP,
+            "files": [{"url": server.add(f"/{i}/{k}", DATA[k:], rate=2_000_000)} for k in range(4)],
+        }
         for i in range(2)
     ]
     said = prepare(*sources)
@@ -145,7 +149,9 @@ def test_failures_name_input_and_address(tmp, server, prepare):
     fine = {"kind": HTTP, "files": [{"url": url}]}
     said = prepare(fine, {"kind": HTTP, "files": [{"url": server.url("/none") + "?sig=geheim"}]})
     assert (said["failure"], said["failed"]) == ("DataNotFound", 1)
-    assert said["text"].startswith(f"input input1: {server.url('/none')}?sig=…: the server answered 404")
+    assert said["text"].startswith(
+        f"input input1: {server.url('/none')}?sig=…: the server answered 404"
+    )
     said = prepare({"kind": HTTP, "files": [{"url": url, "sha256": "0" * 64}]})
     assert said["failure"] == "DataChecksum"
     said = prepare({"kind": HTTP, "files": [{"url": url}, {"url": url}]})
@@ -164,7 +170,11 @@ def test_failures_name_input_and_address(tmp, server, prepare):
     two = [{"url": server.add("/c", DATA)}, {"url": server.add("/d", DATA[1:])}]
     said = prepare({"kind": HTTP, "files": two, "max_bytes": 1_000_000})
     assert said["failure"] == "DataTooLarge" and "in all, over the limit" in said["text"]
-    slow = {"kind": HTTP, "files": [{"url": server.add("/e", DATA, rate=100_000)}], "max_seconds": 1}
+    slow = {
+        "kind": HTTP,
+        "files": [{"url": server.add("/e", DATA, rate=100_000)}],
+        "max_seconds": 1,
+    }
     said = prepare(slow)
     assert said["failure"] == "DataTimeout" and said["seconds"] < 3
     nothing_half_made(tmp / "state")
@@ -176,7 +186,11 @@ def test_optional(server, prepare):
     said = prepare(missing, present)
     assert said["failure"] == "DataOk"
     assert said["ready"][0]["absent"] and not said["ready"][1]["absent"]
-    forbidden = {"kind": HTTP, "files": [{"url": server.add("/f", b"", statuses=[403])}], "optional": True}
+    forbidden = {
+        "kind": HTTP,
+        "files": [{"url": server.add("/f", b"", statuses=[403])}],
+        "optional": True,
+    }
     assert prepare(forbidden)["failure"] == "DataForbidden"
 
 
@@ -240,7 +254,9 @@ def make_tar(entries, form=tarfile.PAX_FORMAT, mode="w"):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=mode, format=form) as tar:
         for entry in entries:
-            info, data = (tarfile.TarInfo(entry[0]), entry[1]) if isinstance(entry, tuple) else (entry, b"")
+            info, data = (
+                (tarfile.TarInfo(entry[0]), entry[1]) if isinstance(entry, tuple) else (entry, b"")
+            )
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
@@ -290,7 +306,9 @@ def test_unpack(tmp, server, prepare, name, make, how):
     tree = tmp / "state" / ready["kept"]
     assert files_of(tree) == dict(CONTENT)
     assert all(p.stat().st_mode & 0o222 == 0 for p in tree.rglob("*") if p.is_file())
-    again = one(prepare({"kind": HTTP, "unpack": how, "files": [{"url": url, "sha256": digest(archive)}]}))
+    again = one(
+        prepare({"kind": HTTP, "unpack": how, "files": [{"url": url, "sha256": digest(archive)}]})
+    )
     assert again["reused"] and again["digest"] == ready["digest"]
     kept = one(prepare({"kind": HTTP, "files": [{"url": url}]}))
     assert files_of(tmp / "state" / kept["kept"]) == {name: archive}
@@ -300,7 +318,11 @@ def test_unpack(tmp, server, prepare, name, make, how):
 def test_auto_leaves_what_is_no_archive(tmp, server, prepare):
     """A model that happens to be a zip file, and an error page that is named as one."""
     files = {"model.pt": make_zip(CONTENT), "data.zip": b"<html>", "plain.tar": b"no"}
-    source = {"kind": HTTP, "unpack": AUTO, "files": [{"url": server.add(f"/{n}", d)} for n, d in files.items()]}
+    source = {
+        "kind": HTTP,
+        "unpack": AUTO,
+        "files": [{"url": server.add(f"/{n}", d)} for n, d in files.items()],
+    }
     assert files_of(tmp / "state" / one(prepare(source))["kept"]) == files
 
 
@@ -360,14 +382,30 @@ BAD = [
     (
         "a.tar",
         lambda: make_tar(
-            [special("d", tarfile.DIRTYPE), special("l", tarfile.SYMTYPE, linkname="d"), ("l/x", b"x")]
+            [
+                special("d", tarfile.DIRTYPE),
+                special("l", tarfile.SYMTYPE, linkname="d"),
+                ("l/x", b"x"),
+            ]
         ),
         '"l/x" lies below a link',
     ),
-    ("a.tar", lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="../../etc/passwd")]), '".."'),
-    ("a.tar", lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="none")]), "hard link to what is no"),
+    (
+        "a.tar",
+        lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="../../etc/passwd")]),
+        '".."',
+    ),
+    (
+        "a.tar",
+        lambda: make_tar([special("h", tarfile.LNKTYPE, linkname="none")]),
+        "hard link to what is no",
+    ),
     ("a.tar", lambda: make_tar([special("c", tarfile.CHRTYPE)]), '"c" is a device'),
-    ("a.tar", lambda: make_tar([special("p", tarfile.FIFOTYPE)]), '"p" is a device, a socket or a FIFO'),
+    (
+        "a.tar",
+        lambda: make_tar([special("p", tarfile.FIFOTYPE)]),
+        '"p" is a device, a socket or a FIFO',
+    ),
     ("a.tar", lambda: make_tar([("f", b""), ("f/x", b"")]), '"f/x" lies below a link or a file'),
     ("a.tar.gz", lambda: make_tar(CONTENT, mode="w:gz")[:-2000], "damaged"),
     ("a.zip", lambda: make_zip([("../out", b"x")]), '"../out" has ".." in its path'),
@@ -469,7 +507,10 @@ def test_private_copies(tmp, server, prepare):
 
 
 def test_fsimage_file(tmp, server, prepare):
-    source = {"kind": FSIMAGE, "files": [{"url": server.add("/x.sqfs", DATA), "sha256": digest(DATA)}]}
+    source = {
+        "kind": FSIMAGE,
+        "files": [{"url": server.add("/x.sqfs", DATA), "sha256": digest(DATA)}],
+    }
     ready = one(prepare(source))
     assert ready["is_file"] and ready["digest"] == digest(DATA)
     assert (tmp / "state" / ready["kept"]).read_bytes() == DATA
@@ -502,3 +543,76 @@ def test_full_disk_evicts_trees(tmp, server, prepare):
         if holder:
             holder.communicate()
         subprocess.run(["umount", state], check=True)
+
+
+def push_artifact(layout, files):
+    """As ORAS writes them."""
+
+    def describe(data, media_type, **more):
+        blob, size = layout.blob(data)
+        return {"mediaType": media_type, "digest": blob, "size": size, **more}
+
+    layers = [
+        describe(
+            data, "application/octet-stream", annotations={"org.opencontainers.image.title": name}
+        )
+        for name, data in files.items()
+    ]
+    media_type = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "artifactType": "application/vnd.example.data",
+        "config": describe(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": layers,
+    }
+    described = layout.tag(describe(manifest, media_type))
+    return described["digest"]
+
+
+def test_artifact(tmp, layout, scripted, prepare):
+    """Blobs by their titles; the second time by digest with nobody asked; what was cut off is resumed."""
+    files = {"model/weights.bin": DATA, "config.json": b"{}\n"}
+    manifest = push_artifact(layout, files)
+    source = {"kind": OCI, "reference": scripted.reference()}
+    ready = one(prepare(source))
+    assert files_of(tmp / "state" / ready["kept"]) == files and not ready["is_file"]
+    assert ready["fetched"] == ready["bytes"] == len(DATA) + 3
+    assert all(
+        p.stat().st_mode & 0o777 == 0o444 for p in (tmp / "state" / ready["kept"]).rglob("*.*")
+    )
+    scripted.forget()
+    again = one(prepare(source))
+    assert again["reused"] and again["digest"] == ready["digest"] and scripted.blob_bytes() == 0
+    scripted.stop()
+    pinned = {"kind": OCI, "reference": f"{scripted.address}/image@{manifest}"}
+    assert one(prepare(pinned))["digest"] == ready["digest"]
+    nothing_half_made(tmp / "state")
+    assert list((tmp / "state/parts").iterdir()) == []
+
+
+def test_bad_artifacts(tmp, layout, scripted, prepare):
+    source = {"kind": OCI, "reference": scripted.reference()}
+    push_artifact(layout, {"../out": b"x"})
+    said = prepare(source)
+    assert said["failure"] == "DataFailed" and 'the title "../out" is no name' in said["text"]
+    push_artifact(layout, {"a": DATA})
+    assert prepare({**source, "max_bytes": 10})["failure"] == "DataTooLarge"
+    scripted.rules.append(lambda e: registries.Answer(200, bytes(len(DATA))) if e.is_blob else None)
+    said = prepare(source)
+    assert said["failure"] == "DataChecksum" and "has other bytes" in said["text"], said
+    said = prepare({"kind": OCI, "reference": scripted.reference("none", "none")})
+    assert said["failure"] == "DataNotFound"
+    nothing_half_made(tmp / "state")
+
+
+def test_image(tmp, layout, small_image, scripted, prepare):
+    """An image is pulled, and named by its digest for whoever mounts it."""
+    source = {"kind": OCI, "reference": scripted.reference()}
+    ready = one(prepare(source))
+    assert ready["kept"] == f"{scripted.address}/image@{ready['digest']}" and not ready["reused"]
+    assert len(list((tmp / "state/layers/sha256").iterdir())) == 1
+    assert one(prepare(source))["reused"]
+    scripted.stop()
+    assert one(prepare({**source, "cache": PINNED}))["reused"]
+    assert one(prepare({"kind": OCI, "reference": ready["kept"]}))["reused"]

@@ -39,6 +39,8 @@ static void reads_a_head(void **state)
 				 "CONTENT-RANGE: bytes 10-109/5000\r\n"
 				 "Docker-Content-Digest: " DIGEST "\r\n"
 				 "Retry-After: 7\r\n"
+				 "ETag: \"a b\"\r\n"
+				 "Last-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n"
 				 "Location:  https://other/x \r\n"
 				 "WWW-Authenticate: Basic realm=\"a\"\r\n"
 				 "WWW-Authenticate: Bearer realm=\"b\"\r\n"
@@ -58,6 +60,8 @@ static void reads_a_head(void **state)
 	assert_int_equal(r.range_size, 5000);
 	assert_string_equal(r.digest.text, DIGEST);
 	assert_int_equal(r.retry_after_ms, 7000);
+	assert_string_equal(r.etag, "\"a b\"");
+	assert_string_equal(r.last_modified, "Mon, 23 Nov 2026 10:00:00 GMT");
 	assert_string_equal(r.location, "https://other/x");
 	assert_int_equal(r.challenges.count, 2);
 	response_release(&r);
