@@ -103,7 +103,11 @@ int download_part_open(int folder_fd, const char *name, const char *url, bool ch
 	struct stat st;
 	*p = (struct download_part){.folder_fd = folder_fd, .url = url};
 	snprintf(p->name, sizeof(p->name), "%s", name);
-	p->fd = openat(folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+	p->fd = openat(folder_fd, name, flags, 0600);
+	// Killed when it was complete, and closed to writing, but not yet in its place.
+	if (p->fd < 0 && errno == EACCES && fchmodat(folder_fd, name, 0600, 0) == 0)
+		p->fd = openat(folder_fd, name, flags, 0600);
 	if (p->fd < 0 || fstat(p->fd, &st) < 0)
 		return error_set_errno(err, errno, "open part %s", name);
 	download_hash_init(&p->hash, p->fd);

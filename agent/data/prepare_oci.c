@@ -71,7 +71,6 @@ static int prepare_image(struct prepare *p, size_t source, const struct oci_refe
 	static const struct pull_events events = {on_pull, on_pull_notice};
 	const struct data_options *o = p->options;
 	struct pull_result result;
-	// Held on: this process's leases are the job's until the supervisor has its own.
 	struct store_layers layers = {0};
 	const struct pull_options pull = {.reference = reference,
 		.format = o->layer_format,
@@ -87,6 +86,9 @@ static int prepare_image(struct prepare *p, size_t source, const struct oci_refe
 		store_layers_release(&layers);
 		return prepare_fail(p, DATA_FAILED);
 	}
+	// The leases stay, in descriptors that end with this process: by then the supervisor has
+	// its own.
+	free(layers.items);
 	return 0;
 }
 

@@ -184,7 +184,7 @@ def test_optional(server, prepare):
     missing = {"kind": HTTP, "files": [{"url": server.url("/none")}], "optional": True}
     present = {"kind": HTTP, "files": [{"url": server.add("/a", b"a")}]}
     said = prepare(missing, present)
-    assert said["failure"] == "DataOk"
+    assert said["failure"] == "DataOk", said["text"]
     assert said["ready"][0]["absent"] and not said["ready"][1]["absent"]
     forbidden = {
         "kind": HTTP,
@@ -207,6 +207,17 @@ def test_canceled(server, prepare):
     said = json.loads(out)
     assert said["canceled"] == signal.SIGTERM and "canceled by signal 15" in said["text"]
     assert node.stoker_processes() == {}
+
+
+def test_killed_as_it_was_put_in_its_place(tmp, server, prepare):
+    """Complete and read-only, but still a part: the helper, who is not root, takes it up."""
+    url = server.add("/a", DATA, cuts=[len(DATA) - 1], statuses=[None, 404])
+    source = {"kind": HTTP, "files": [{"url": url, "sha256": digest(DATA)}]}
+    assert prepare(source)["failure"] == "DataNotFound"
+    part = next((tmp / "state/datasets/parts").glob("*.json")).with_suffix("")
+    part.write_bytes(DATA)
+    part.chmod(0o444)
+    assert one(prepare(source))["fetched"] == 0
 
 
 def test_a_killed_one_leaves_nothing_that_counts(pytestconfig, tmp, server, prepare):
