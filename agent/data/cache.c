@@ -206,40 +206,36 @@ static int remove_entry(struct cache *c, int folder_fd, const char *name, struct
 	return directory_remove(folder_fd, name, err) < 0 ? 0 : 1;
 }
 
-struct tree {
-	const char *name;
-	struct timespec used;
-};
-
 static int by_use(const void *a, const void *b)
 {
-	const struct timespec *x = &((const struct tree *)a)->used,
-			      *y = &((const struct tree *)b)->used;
+	const struct timespec *x = &((const struct cache_tree *)a)->used,
+			      *y = &((const struct cache_tree *)b)->used;
 	if (x->tv_sec != y->tv_sec)
 		return x->tv_sec < y->tv_sec ? -1 : 1;
 	return x->tv_nsec < y->tv_nsec ? -1 : x->tv_nsec > y->tv_nsec;
 }
 
-int cache_evict_trees(struct cache *c, uint64_t bytes, struct error *err)
+int cache_trees(struct cache *c, struct arena *a, struct cache_tree **trees, size_t *count,
+	struct error *err)
 {
-	cleanup_arena struct arena arena = {0};
 	struct store_names names;
-	if (store_names(c->trees_fd, ".", &arena, &names, err) < 0)
+	if (store_names(c->trees_fd, ".", a, &names, err) < 0)
 		return -1;
-	struct tree *trees = arena_array(&arena, struct tree, names.count);
+	struct cache_tree *found = arena_array(a, struct cache_tree, names.count);
 	for (size_t i = 0; i < names.count; i++) {
 		struct stat st = {0};
 		fstatat(c->trees_fd, names.items[i], &st, AT_SYMLINK_NOFOLLOW);
-		trees[i] = (struct tree){names.items[i], st.st_atim};
+		found[i] = (struct cache_tree){names.items[i], st.st_atim};
 	}
 	if (names.count)
-		qsort(trees, names.count, sizeof(*trees), by_use);
-	for (size_t i = 0; i < names.count; i++) {
-		struct error ignored;
-		int status = cache_check_room(c, bytes, &ignored);
-		if (status == 0)
-			break;
-		remove_entry(c, c->trees_fd, trees[i].name, &ignored);
-	}
+		qsort(found, names.count, sizeof(*found), by_use);
+	*trees = found;
+	*count = names.count;
 	return 0;
+}
+
+int cache_tree_remove(struct cache *c, const char *name)
+{
+	struct error ignored;
+	return remove_entry(c, c->trees_fd, name, &ignored);
 }

@@ -14,6 +14,8 @@
 
 #include "agent/data/data.h"
 
+#include <time.h>
+
 struct cache {
 	int state_fd; // not owned
 	int fd, trees_fd, private_fd, building_fd, tmp_fd;
@@ -48,6 +50,21 @@ void cache_stage_drop(struct cache *c, struct cache_stage *s); // fine on one th
 int cache_building_lock(struct cache *c, const char *digest, int *fd, struct error *err);
 void cache_building_unlock(struct cache *c, const char *digest, int *fd);
 
+// Note what a tree takes: bytes of its own, and of downloads that it shares. Where the file system
+// keeps no attributes it counts as nothing.
+void cache_tree_record(int fd, uint64_t own, uint64_t linked);
+// Over the limit: the least recently used trees go. Their downloads then are nobody's, and go when
+// the next one needs the room.
+int cache_keep_limits(struct cache *c, struct error *err);
+// Trees, the least recently used first; an arena array.
+struct cache_tree {
+	const char *name;
+	struct timespec used;
+};
+int cache_trees(struct cache *c, struct arena *a, struct cache_tree **trees, size_t *count,
+	struct error *err);
+// Remove a tree that nobody uses: 1; 0: it is used.
+int cache_tree_remove(struct cache *c, const char *name);
 // Remove the least recently used trees until `bytes` more can be had. Objects whose only other use
 // they are become free to go with them. 0 whether or not there was enough.
 int cache_evict_trees(struct cache *c, uint64_t bytes, struct error *err);

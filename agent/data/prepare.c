@@ -89,6 +89,7 @@ int prepare_tree_begin(struct prepare *p, size_t source, const char *digest, con
 	int *lock_fd, struct error *err)
 {
 	*lock_fd = -1;
+	p->own = p->linked = 0;
 	for (;;) {
 		int lease = -1;
 		int found = cache_tree_lease(&p->cache, digest, &lease, err);
@@ -121,6 +122,7 @@ int prepare_tree_commit(struct prepare *p, size_t source, struct cache_stage *st
 	const char *digest, const char *below, struct error *err)
 {
 	int lease = -1;
+	cache_tree_record(stage->fd, p->own, p->linked);
 	if (cache_stage_commit(&p->cache, stage, digest, &lease, err) < 0)
 		return prepare_fail(p, DATA_FAILED);
 	fill_ready(p, source, digest, below, lease, false);
@@ -264,6 +266,8 @@ static int run(struct prepare *p, struct error *err)
 {
 	const struct data_options *o = p->options;
 	if (cache_open(&p->cache, o->store->state_fd, &o->policy->cache, err) < 0)
+		return -1;
+	if (cache_keep_limits(&p->cache, err) < 0)
 		return -1;
 	if (prepare_http_plan(p, err) < 0 || fetch(p, err) < 0)
 		return -1;

@@ -15,6 +15,7 @@ struct prepare {
 	size_t current;	    // the source that is worked at
 	size_t failed;
 	enum data_failure failure;
+	uint64_t own, linked;	      // bytes of the tree being made: its own, and downloads' too
 	struct data_http_file *files; // of all sources that download, in their order
 	size_t file_count;
 };

@@ -205,8 +205,13 @@ static int place_file(struct prepare *p, int object, int folder_fd, const char *
 	cleanup_fd int parent = make_parent(p, stage_fd, name, err);
 	if (parent < 0)
 		return -1;
-	if (linkat(folder_fd, kept, parent, path_base(name), 0) == 0)
+	struct stat st;
+	uint64_t size = fstat(object, &st) == 0 ? (uint64_t)st.st_size : 0;
+	if (linkat(folder_fd, kept, parent, path_base(name), 0) == 0) {
+		p->linked += size;
 		return 0;
+	}
+	p->own += size;
 	if (lseek(object, 0, SEEK_SET) < 0 ||
 		copy_file(&copy, object, parent, path_base(name), err) < 0)
 		return prepare_fail(p, copy.failure ? copy.failure : DATA_FAILED);
@@ -236,6 +241,7 @@ static int unpack_file(struct prepare *p, const struct data_source *s, int objec
 		return prepare_fail(p, failure);
 	}
 	*bytes += more;
+	p->own += more;
 	return 0;
 }
 

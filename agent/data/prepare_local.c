@@ -83,6 +83,7 @@ int prepare_bind(struct prepare *p, size_t source, struct error *err)
 	int status = cache_stage_new(&p->cache, &stage, err);
 	if (status == 0)
 		status = fill(&c, from, below != NULL, stage.fd, err);
+	p->own = c.bytes;
 	if (status == 0)
 		status = prepare_tree_commit(p, source, &stage, hex, below, err);
 	cache_stage_drop(&p->cache, &stage);

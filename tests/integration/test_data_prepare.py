@@ -556,6 +556,23 @@ def test_full_disk_evicts_trees(tmp, server, prepare):
         subprocess.run(["umount", state], check=True)
 
 
+def test_limits_of_the_cache(tmp, server, prepare):
+    """Over the limit the least recently used folders go, and then their downloads."""
+    chunks = [random.Random(i).randbytes(1_000_000) for i in range(5)]
+    sources = [
+        {"kind": HTTP, "files": [{"url": server.add(f"/{i}", c), "sha256": digest(c)}]}
+        for i, c in enumerate(chunks)
+    ]
+    limits = {"high_bytes": 3_500_000, "low_bytes": 2_500_000}
+    kept = [one(prepare(source, **limits))["kept"] for source in sources[:4]]
+    assert all((tmp / "state" / k).exists() for k in kept)
+    one(prepare(sources[4], **limits))
+    assert [(tmp / "state" / k).exists() for k in kept] == [False, False, True, True]
+    objects = [p for p in (tmp / "state/datasets/objects").rglob("*") if p.is_file()]
+    assert len(objects) == 3
+    assert one(prepare(sources[0], **limits))["fetched"] == len(chunks[0])
+
+
 def push_artifact(layout, files):
     """As ORAS writes them."""
 

@@ -113,6 +113,10 @@ static int read_orders(struct arena *a, const char *path, struct orders *o, stru
 		{"max_bytes", json_decode_uint64, offsetof(struct orders, policy.max_bytes), 0},
 		{"keep_free_bytes", json_decode_uint64,
 			offsetof(struct orders, policy.cache.keep_free_bytes), 0},
+		{"high_bytes", json_decode_uint64, offsetof(struct orders, policy.cache.high_bytes),
+			0},
+		{"low_bytes", json_decode_uint64, offsetof(struct orders, policy.cache.low_bytes),
+			0},
 		{"sources", decode_sources, 0, JSON_REQUIRED},
 		{0},
 	};
