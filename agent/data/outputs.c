@@ -40,13 +40,12 @@ int outputs_start(const struct outputs_options *o, struct outputs_link *link, st
 	if (make_request(o, request, err) < 0 || message_pair(pair, err) < 0)
 		return -1;
 	cleanup_fd int ours = pair[0], theirs = pair[1];
-	// What ps(1) shows. Without an environment, and in a session of its own: it ends its round
-	// when the terminal's user has pressed ^C.
+	// What ps(1) shows. In a session of its own: it ends its round when the terminal's user has
+	// pressed ^C.
 	const char *const argv[] = {"stoker:", "outputs", o->run_id, NULL};
-	static const char *const envp[] = {NULL};
 	const struct process_fd fds[] = {{theirs, OUTPUTS_SOCKET}};
 	const struct process_options options = {
-		.argv = argv, .envp = envp, .fds = fds, .fd_count = 1, .new_session = true};
+		.argv = argv, .fds = fds, .fd_count = 1, .new_session = true};
 	if (process_start(&options, &link->process, err) < 0)
 		return error_context(err, "start the synchroniser");
 	if (message_send(ours, request, sizeof(*request), &o->run_fd, 1, err) < 0) {

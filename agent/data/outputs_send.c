@@ -234,8 +234,7 @@ static int put_replaced(
 		return write_range(p, data, size, at, err);
 	for (uint64_t done = 0; done < size; done += HOLE) {
 		uint64_t n = size - done < HOLE ? size - done : HOLE;
-		if (!is_zero(data + done, n) &&
-			write_range(p, data + done, n, at + done, err) < 0)
+		if (!is_zero(data + done, n) && write_range(p, data + done, n, at + done, err) < 0)
 			return -1;
 	}
 	return 0;
