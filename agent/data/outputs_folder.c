@@ -36,6 +36,7 @@ struct folder {
 	int file_fd, old_fd;
 	char *path;
 	char name[40]; // in .partial; "": in place
+	uint64_t end;  // of what was written to it; UINT64_MAX: not known
 };
 
 static struct folder *folder_of(struct outputs_target *t)
@@ -358,9 +359,10 @@ static int folder_part(
 	}
 	f->file_fd = openat(f->partial_fd, f->name,
 		O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (resume ? 0 : O_TRUNC), 0600);
-	if (f->file_fd < 0 || fstat(f->file_fd, &st) < 0)
+	if (f->file_fd < 0 || (resume && fstat(f->file_fd, &st) < 0))
 		return fail(f, "write", path, err);
-	*size = (uint64_t)st.st_size;
+	*size = resume ? (uint64_t)st.st_size : 0;
+	f->end = resume ? UINT64_MAX : 0;
 	f->path = xstrdup(path);
 	return 0;
 }
@@ -386,6 +388,7 @@ static int folder_append(struct outputs_target *t, const char *path, struct erro
 	const char *name;
 	give_up_file(f);
 	f->name[0] = '\0';
+	f->end = UINT64_MAX;
 	if (begin_change(f, err) < 0)
 		return -1;
 	int at = outputs_parent_open(&f->parent, f->fd, path, &name);
@@ -402,6 +405,8 @@ static int folder_write(
 	struct folder *f = folder_of(t);
 	if (pwrite_all(f->file_fd, data, size, (off_t)offset, f->path, err) < 0)
 		return error_context(err, "destination %s", f->destination);
+	if (f->end < offset + size)
+		f->end = offset + size;
 	return 0;
 }
 
@@ -461,9 +466,7 @@ static int folder_finish(
 {
 	struct folder *f = folder_of(t);
 	const char *name;
-	struct stat st;
-	if (fstat(f->file_fd, &st) < 0 ||
-		((uint64_t)st.st_size != a->size && ftruncate(f->file_fd, (off_t)a->size) < 0) ||
+	if ((f->end != a->size && ftruncate(f->file_fd, (off_t)a->size) < 0) ||
 		set_attributes(f->file_fd, a) < 0)
 		return fail(f, "finish", f->path, err);
 	if (f->name[0]) {

@@ -39,7 +39,7 @@ static void *hash_all(void *data)
 		if (h->is_whole)
 			outputs_sha_chunk(&h->whole, s->data, s->size, s->digest);
 		else
-			sha256_of(s->data, s->size, s->digest);
+			outputs_sha_of(s->data, s->size, s->digest);
 		pthread_mutex_lock(&h->mutex);
 		h->hashed++;
 		pthread_cond_broadcast(&h->changed);

@@ -10,6 +10,7 @@
 // pages back (after 30 s, as a rule) and so notices the next change. So a file that was written
 // less than a minute before it was read is not settled: it is read once more later, at the job's
 // end at the latest. The same pass verifies what a large file's append has not looked at.
+#include "agent/data/outputs_sha.h"
 #include "agent/data/outputs_sync.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -102,7 +103,7 @@ static int hash_there(struct pass *p, const char *path, struct hashes *h, struct
 		if (n < 0)
 			return error_set_errno(
 				err, errno, "read %s at the destination", p->e->path);
-		sha256_of(buffer, (size_t)n, h->items[k]);
+		outputs_sha_of(buffer, (size_t)n, h->items[k]);
 		h->size += (uint64_t)n;
 		p->s->tick(p->s->data);
 	}
@@ -131,7 +132,6 @@ static int open_source(struct pass *p)
 {
 	struct outputs_sync *s = p->s;
 	const char *name;
-	struct stat st;
 	int at = outputs_parent_open(&s->parent, s->run_fd, p->e->path, &name);
 	p->fd = at < 0 ? -1 : outputs_open_beneath(at, name, O_RDONLY | O_NONBLOCK);
 	if (p->fd < 0) {
@@ -141,10 +141,11 @@ static int open_source(struct pass *p)
 			outputs_skip(s, p->e->path, "it could not be opened", true);
 		return 0;
 	}
-	if (outputs_identity_get(p->fd, "", &p->now, NULL) < 0 || !S_ISREG(p->now.mode) ||
-		fstat(p->fd, &st) < 0)
+	if (outputs_identity_get(p->fd, "", &p->now, NULL) < 0 || !S_ISREG(p->now.mode))
 		return 0;
-	p->sparse = (uint64_t)st.st_blocks * 512 < p->now.size;
+	struct stat st;
+	p->sparse = p->now.size > HOLE && fstat(p->fd, &st) == 0 &&
+		    (uint64_t)st.st_blocks * 512 < p->now.size;
 	int64_t quiet = wall_ms() - p->now.ctime_ns / 1000000;
 	p->settled = s->at_rest || (quiet > OUTPUTS_SETTLE_MS && !s->never_settles);
 	return 1;
@@ -262,7 +263,7 @@ static int put(struct pass *p, uint64_t k, const char *data, uint64_t size, stru
 	// Nothing but the end of what is there, and more behind it?
 	bool grown = p->old.size && before < size && at + before == p->old.size;
 	if (grown && before) {
-		sha256_of(data, before, digest);
+		outputs_sha_of(data, before, digest);
 		grown = memcmp(digest, p->old.items[k], SHA256_SIZE) == 0;
 	}
 	if (grown) {
@@ -285,7 +286,7 @@ static uint64_t first_to_look_at(struct pass *p)
 	if (!grown || p->settled || p->old.size <= LOOK_WHOLE ||
 		read_at(p->fd, p->s->buffers[0], OUTPUTS_CHUNK, 0) != OUTPUTS_CHUNK)
 		return 0;
-	sha256_of(p->s->buffers[0], OUTPUTS_CHUNK, digest);
+	outputs_sha_of(p->s->buffers[0], OUTPUTS_CHUNK, digest);
 	return is_chunk(&p->old, 0, OUTPUTS_CHUNK, digest) ? p->old.size / OUTPUTS_CHUNK - 1 : 0;
 }
 
@@ -304,7 +305,7 @@ static int copy_small(struct pass *p, struct error *err)
 	ssize_t n = read_at(p->fd, buffer, (size_t)p->now.size, 0);
 	if (n < 0)
 		return 1;
-	sha256_of(buffer, (size_t)n, p->new.items[0]);
+	outputs_sha_of(buffer, (size_t)n, p->new.items[0]);
 	return n ? put(p, 0, buffer, (uint64_t)n, err) : 0;
 }
 
@@ -384,7 +385,7 @@ static uint32_t record(struct pass *p)
 		c->chunks = xreallocarray(steal(p->new.items), count, SHA256_SIZE);
 		c->chunk_count = (uint32_t)count;
 	} else if (!count) {
-		sha256_of("", 0, c->digest);
+		outputs_sha_of("", 0, c->digest);
 	} else {
 		memcpy(c->digest, p->new.items[0], SHA256_SIZE);
 	}

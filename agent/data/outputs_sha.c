@@ -25,8 +25,14 @@ static const uint32_t constants[64] __attribute__((aligned(16))) = {0x428a2f98, 
 
 static bool has_instructions(void)
 {
+	static int has = -1; // cpuid leaves a virtual machine, which takes its time
 	unsigned a, b, c, d;
-	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & 1U << 29;
+	int known = __atomic_load_n(&has, __ATOMIC_RELAXED);
+	if (known < 0) {
+		known = __get_cpuid_count(7, 0, &a, &b, &c, &d) && b & 1U << 29;
+		__atomic_store_n(&has, known, __ATOMIC_RELAXED);
+	}
+	return known;
 }
 
 #define WITH_SHA __attribute__((target("sha,sse4.1,ssse3")))
@@ -127,6 +133,20 @@ void outputs_sha_release(struct outputs_sha *s)
 {
 	sha256_free(s->plain);
 	*s = (struct outputs_sha){0};
+}
+
+void outputs_sha_of(const void *data, size_t size, uint8_t digest[SHA256_SIZE])
+{
+	if (!has_instructions()) {
+		sha256_of(data, size, digest);
+		return;
+	}
+	uint32_t state[8], other[8];
+	size_t rest = size % BLOCK;
+	memcpy(state, initial, sizeof(state));
+	memcpy(other, initial, sizeof(other));
+	two_states(state, other, data, size / BLOCK);
+	pad(state, (const uint8_t *)data + (size - rest), rest, size, digest);
 }
 
 void outputs_sha_chunk(

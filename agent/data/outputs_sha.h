@@ -22,5 +22,7 @@ void outputs_sha_release(struct outputs_sha *s); // fine on a zeroed one
 // The next chunk and its own digest. All chunks but the last have a multiple of 64 bytes.
 void outputs_sha_chunk(
 	struct outputs_sha *s, const void *data, size_t size, uint8_t digest[SHA256_SIZE]);
+// Of one text, by the same instructions: small files are many.
+void outputs_sha_of(const void *data, size_t size, uint8_t digest[SHA256_SIZE]);
 // Of all chunks; only release may follow.
 void outputs_sha_final(struct outputs_sha *s, uint8_t digest[SHA256_SIZE]);

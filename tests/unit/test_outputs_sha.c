@@ -30,6 +30,8 @@ static void check(const uint8_t *data, size_t size, bool fast)
 	sha256_of(data, size, expected);
 	assert_memory_equal(found, expected, SHA256_SIZE);
 	outputs_sha_release(&s);
+	outputs_sha_of(data, size, found);
+	assert_memory_equal(found, expected, SHA256_SIZE);
 }
 
 static void test_all_sizes(void **state)
