@@ -4,7 +4,6 @@
 #include "base/file.h"
 #include "base/text.h"
 
-#include <isa-l/crc.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,9 +46,20 @@ void outputs_content_release(struct outputs_content *c)
 	*c = (struct outputs_content){0};
 }
 
+// That of gzip and zip.
 static uint32_t crc_of(const void *data, size_t size)
 {
-	return crc32_gzip_refl(0, data, size);
+	static uint32_t table[256];
+	for (uint32_t i = 0; !table[255] && i < 256; i++) {
+		uint32_t c = i;
+		for (int bit = 0; bit < 8; bit++)
+			c = c & 1 ? c >> 1 ^ 0xedb88320 : c >> 1;
+		table[i] = c;
+	}
+	uint32_t crc = UINT32_MAX;
+	for (const uint8_t *p = data; size; size--)
+		crc = table[(crc ^ *p++) & 0xff] ^ crc >> 8;
+	return ~crc;
 }
 
 static size_t hash_of(const char *path)

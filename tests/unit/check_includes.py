@@ -17,9 +17,9 @@ HOMES = {
     "yaml.h": r"base/yaml\.c",
     "curl/": r"base/curl\.[ch]",
     "archive": r"(oci/layer/\w+|agent/data/unpack_archive)\.[ch]",
-    "isa-l": r"(oci/layer|agent/data)/\w+\.[ch]",
+    "isa-l": r"oci/layer/\w+\.[ch]",
     "zstd": r"oci/layer/\w+\.[ch]",
-    "seccomp.h": r"(base|oci)/.*\.[ch]|agent/data/\w*confine\w*\.c",
+    "seccomp.h": r"((base|oci)/.*|agent/data/outputs_confine)\.[ch]",
 }
 
 
