@@ -192,7 +192,7 @@ static int parse_channel(struct spec *s)
 	s->channel = canonical_url(s->arena, s->channel);
 	bool http = canonical_url_is_http(s->channel);
 	if (!only(s->channel, http ? "_.-/:+~%[]" : "_.-/+") ||
-		!isalnum((unsigned char)*s->channel))
+		!isalnum((unsigned char)*s->channel) || ends_with(s->channel, ":"))
 		return fail(s, "\"%.60s\" is no channel: a name or an http(s) address", s->channel);
 	const char *last = strrchr(s->channel, '/');
 	for (size_t i = 0; last && !s->subdir && i < array_size(known); i++) {

@@ -145,7 +145,11 @@ def explain(options, error):
         return Failure("InvalidSpec", text)
     if re.search(r"no space left|os error 28", text, re.I):
         return Failure("NoSpaceLeftError", f"No space left on devices. {text}")
-    if re.search(r"hash mismatch|checksum|expected sha256|md5", text, re.I):
+    broken = r"invalid zip archive|corrupt|decompress|failed to extract"
+    if re.search(
+        rf"hash mismatch|checksum|expected (sha256|md5)|{broken}", text, re.I
+    ) and not re.search(r"response body|connection", text):
+        # rattler unpacks while it downloads, and may stumble before it has the hash; conda has it first.
         return Failure("ChecksumMismatchError", text)
     if type(error).__name__ == "SolverError":
         missing = re.findall(r"No candidates were found for ([\w.-]+)", text)

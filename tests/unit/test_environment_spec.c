@@ -149,6 +149,7 @@ static void conda_refuses_with_a_remedy(void **state)
 		{"numpy[md5=a'b]", "holds a quote or bracket"},
 		{"/srv/channel::numpy", "is no channel"},
 		{"-c::numpy", "is no channel"},
+		{"https://h:/::numpy", "is no channel"},
 		{"file:///srv/channel::numpy", "is no channel"},
 		{"https://u:secret@host/c::numpy", "they belong into the node's netrc file"},
 		{"https://host/t/tk-1/c::numpy", "they belong into the node's netrc file"},
