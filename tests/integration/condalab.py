@@ -32,6 +32,7 @@ PYTHON_VERSION = subprocess.run(
     ["/usr/bin/python3", "-c", "import platform; print(platform.python_version())"],
     check=True, stdout=subprocess.PIPE, text=True,
 ).stdout.strip()  # fmt: skip
+TAG = f"cpython-{''.join(PYTHON_VERSION.split('.')[:2])}"
 STANDIN = "opt/conda/lib/standin"
 
 # Debian's packages of which the image is made, with all they depend on; from this machine's own files.
@@ -101,6 +102,26 @@ def with_dependencies(packages):
     return sorted(found & installed)
 
 
+def add_file(tar, name, path):
+    st = os.stat(path)
+    data = pathlib.Path(path).read_bytes()
+    tar.file(name, data, mode=st.st_mode & 0o777, mtime=int(st.st_mtime))
+
+
+def add_compiled(tar, folder, place):
+    """All files below a folder, and what Python makes of them once they lie in `place`."""
+    subprocess.run(
+        [
+            "/usr/bin/python3", "-m", "compileall", "-q", "-j0", "-s", folder, "-p", f"/{place}",
+            "--invalidation-mode", "unchecked-hash", folder,
+        ],
+        check=True,
+    )  # fmt: skip
+    for path in sorted(pathlib.Path(folder).rglob("*")):
+        if path.is_file():
+            tar.file(f"{place}/{path.relative_to(folder)}", path.read_bytes())
+
+
 def base_tar():
     """Debian's Python from the packages of this machine, merged /usr included."""
     tar = ociimage.Tar()
@@ -122,8 +143,11 @@ def base_tar():
             if not LEFT_OUT.search(os.path.realpath(path)):
                 tar.symlink(name, os.readlink(path))
         elif os.path.isfile(path):
-            mode = os.stat(path).st_mode & 0o777
-            tar.file(name, pathlib.Path(path).read_bytes(), mode=mode)
+            add_file(tar, name, path)
+            # Compiled when Debian's package was installed: as in every image with its Python.
+            compiled = f"{os.path.dirname(path)}/__pycache__/{pathlib.Path(path).stem}.{TAG}.pyc"
+            if path.endswith(".py") and os.path.isfile(compiled):
+                add_file(tar, compiled.lstrip("/"), compiled)
     tar.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n")
     tar.file("etc/group", "root:x:0:\nada:x:1000:\n")
     return tar
@@ -133,10 +157,10 @@ def pip_tar():
     """pip as Debian's python3-pip would bring it."""
     tar = ociimage.Tar()
     (wheel,) = condachannel.WHEELS.glob("pip-*.whl")
-    with zipfile.ZipFile(wheel) as z:
-        for name in z.namelist():
-            if not name.endswith("/"):
-                tar.file(f"usr/lib/python3/dist-packages/{name}", z.read(name))
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(wheel) as z:
+            z.extractall(folder)
+        add_compiled(tar, folder, "usr/lib/python3/dist-packages")
     program = "#!/usr/bin/python3\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
     return tar.file("usr/bin/pip3", program, mode=0o755).symlink("usr/bin/pip", "pip3")
 
@@ -159,9 +183,7 @@ def rattler_tar():
         )  # fmt: skip
         for library in pathlib.Path(folder).rglob("*.so"):
             subprocess.run(["strip", library], check=True)
-        for path in sorted(pathlib.Path(folder).rglob("*")):
-            if path.is_file():
-                tar.file(f"{STANDIN}/{path.relative_to(folder)}", path.read_bytes())
+        add_compiled(tar, folder, STANDIN)
     return tar
 
 

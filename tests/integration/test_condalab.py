@@ -122,12 +122,12 @@ def test_order_of_channels_counts(create):
 
 
 def test_overridden_machine(create):
-    cuda = {"CONDA_OVERRIDE_CUDA": "12.4"}
-    assert last_document(create("needs-cuda", "--dry-run", **cuda).stdout)["success"]
-    create("needs-cuda", "--dry-run", check=1)
-    create("needs-glibc", "needs-linux", "--dry-run")
-    create("needs-glibc", "--dry-run", check=1, CONDA_OVERRIDE_GLIBC="")
-    create("needs-linux", "--dry-run", check=1, CONDA_OVERRIDE_LINUX="3.10")
+    create("needs-cuda", "needs-glibc", "--dry-run", CONDA_OVERRIDE_CUDA="12.4")
+    for absent in ("CUDA", "GLIBC"):
+        out = create(
+            f"needs-{absent.lower()}", "--dry-run", check=1, **{f"CONDA_OVERRIDE_{absent}": ""}
+        )
+        assert f"__{absent.lower()} >=" in last_document(out.stdout)["message"]
 
 
 def test_installs(create, run, root, channels):
@@ -182,7 +182,6 @@ def test_installs_a_list_without_a_solver(create, run, root, channels):
 @pytest.mark.parametrize(
     ("specs", "kind", "needle"),
     [
-        (["no-such-thing"], "PackagesNotFoundError", "- no-such-thing"),
         (["labmath>=7"], "PackagesNotFoundError", "- labmath>=7"),
         (["labapp", "wants-old-labmath"], "UnsatisfiableError", "labmath >=1.1,<2"),
         (["needs-nothing-there"], "UnsatisfiableError", "no-such-package >=1"),
@@ -209,10 +208,8 @@ def test_errors_of_micromamba(create, run):
 @pytest.mark.parametrize(
     ("prefix", "fault", "kind"),
     [
-        ("/main/", 500, "CondaHTTPError"),
         ("/main/", 404, "UnavailableInvalidChannel"),
         ("/main/", 401, "AuthenticationError"),
-        ("/main/", "cut", "CondaHTTPError"),
         ("/main/", "hang", "CondaHTTPError"),
         ("/main/noarch/labmath-", "garble", "CondaMultiError"),
         ("/main/noarch/labmath-", "cut", "CondaHTTPError"),
@@ -278,9 +275,11 @@ def test_pip_builds_from_source(run, venv, package_index):
     assert (
         run(f"{PREFIX}/bin/python", "-c", "import builds; print(builds.built)").stdout == "True\n"
     )
-    for name in ("nocompile", "nometadata"):
-        done = pip(run, package_index, name, check=1)
-        assert "fatal error: nosuchheader.h" in done.stdout + done.stderr
+
+
+def test_pip_shows_why_a_build_fails(run, venv, package_index):
+    done = pip(run, package_index, "nometadata", check=1)
+    assert "fatal error: nosuchheader.h" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -288,8 +287,6 @@ def test_pip_builds_from_source(run, venv, package_index):
     [
         ("asks-for-both", "ResolutionImpossible"),
         ("only-future", "Requires-Python"),
-        ("no-such-thing", "No matching distribution"),
-        ("other-machine", "No matching distribution"),
     ],
 )
 def test_pip_cannot(run, venv, package_index, what, needle):
