@@ -83,6 +83,18 @@ def last_document(text):
     return json.loads(text.rpartition("\0")[2])
 
 
+def tree(folder):
+    """What lies there, but for the record of the command."""
+    found = {}
+    for path in pathlib.Path(folder).rglob("*"):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        elif path.is_file() and name != "conda-meta/history":
+            found[name] = (path.stat().st_mode, path.read_bytes())
+    return found
+
+
 def names_of(records):
     return {f"{r['name']}-{r['version']}" for r in records}
 
@@ -168,10 +180,14 @@ def test_installs_a_list_without_a_solver(create, run, root, channels):
     create("--offline", *options, tool="micromamba", check=1)
     channels.heal()
     create(*options, tool="micromamba")
+    once = tree(f"{root}{PREFIX}")
     assert not [p for p in channels.paths() if "repodata" in p]
     assert {p.name: json.loads(p.read_text())["url"] for p in meta.glob("*.json")} == before
     assert run(f"{PREFIX}/bin/labapp").stdout.split()[1] == "1.2.0"
-    # conda says nothing then.
+    # A second time the same, byte for byte; conda says nothing then.
+    subprocess.run(["rm", "-rf", f"{root}{PREFIX}"], check=True)
+    create("--offline", *options, tool="micromamba")
+    assert tree(f"{root}{PREFIX}") == once
     subprocess.run(["rm", "-rf", f"{root}{PREFIX}"], check=True)
     assert "{" not in create("--offline", "-q", "--file", "/lock.txt").stdout
 
