@@ -4,8 +4,8 @@
 far as Stoker uses it, over py-rattler, which really solves and installs. It says so in --version. Behaves
 as the tool that it is called as: options, output, exit codes, the names of errors.
 
-Lies in an image as /opt/conda/lib/standin/conda_standin.py, beside py-rattler and `version` (the tool's
-version that it passes for)."""
+Lies in an image as /opt/conda/lib/standin/conda_standin.py, beside py-rattler, `version-<tool>` (what it
+passes for) and `channel_alias` (where channels are that have a name only)."""
 
 import argparse
 import asyncio
@@ -66,6 +66,11 @@ def parser():
     env.add_argument("-p", "--prefix", required=True)
     for flag in ("--explicit", "--md5", "--sha256"):
         env.add_argument(flag, action="store_true")
+    config = verbs.add_parser("config")
+    for flag in ("--json", "--all", "--no-rc"):
+        config.add_argument(flag, action="store_true")
+    config.add_argument("--show", nargs="*")  # conda's
+    config.add_argument("words", nargs="*")  # micromamba's: list channel_alias
     info = verbs.add_parser("info")
     info.add_argument("--json", action="store_true")
     return p
@@ -127,7 +132,7 @@ async def solve(options, http):
     config = SourceConfig(cache_action="force-cache-only") if options.offline else None
     gateway = Gateway(package_caches()[0] / "cache", default_config=config, client=http)
     return await rattler.solve(
-        sources=options.channel,
+        sources=[c if "://" in c else f"{channel_alias()}/{c}" for c in options.channel],
         specs=options.specs,
         gateway=gateway,
         virtual_packages=machine,
@@ -400,6 +405,23 @@ def print_list(options):
             print(f"{r['name']:24} {r['version']:12} {r['build']}")
 
 
+def channel_alias():
+    return os.environ.get("CONDA_CHANNEL_ALIAS", (HERE / "channel_alias").read_text().strip())
+
+
+def print_config(options):
+    """channel_alias alone: conda's JSON has its parts, all else is YAML."""
+    if "channel_alias" not in (options.show or []) + options.words:
+        raise Failure("ArgumentError", "only channel_alias is known here")
+    if not options.json:
+        print(f"channel_alias: {channel_alias()}")
+        return
+    url = urllib.parse.urlsplit(channel_alias())
+    parts = {"scheme": url.scheme, "location": url.netloc + url.path}
+    nothing = dict.fromkeys(("auth", "name", "package_filename", "platform", "token"))
+    print(json.dumps({"channel_alias": {**nothing, **parts}}, indent=2, sort_keys=True))
+
+
 def print_version():
     import importlib.metadata
 
@@ -449,6 +471,8 @@ def run(options):
         document = asyncio.run(create(options))
         if document and options.json:
             print(json.dumps(document, indent=2))
+    elif options.verb == "config":
+        print_config(options)
     elif options.verb == "info":
         machine = [[n, *v] for n, v in virtual_packages().items()]
         print(json.dumps({f"{NAME}_version": VERSION, "platform": SUBDIR, "virtual_pkgs": machine}))
@@ -459,8 +483,11 @@ def run(options):
 
 def main():
     # CLI11 exits with 109 where argparse has 2.
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["config"]:  # words between its options, which argparse does not take
+        arguments.sort(key=lambda a: a.startswith("-"))
     try:
-        options = parser().parse_args()
+        options = parser().parse_args(arguments)
     except SystemExit as e:
         return e.code if IS_CONDA or not e.code else 109
     if options.version:

@@ -187,10 +187,11 @@ def rattler_tar():
     return tar
 
 
-def tool_tar(tool, version):
+def tool_tar(tool, version, channel_alias):
     path = f"{STANDIN}/conda_standin.py"
     tar = ociimage.Tar().file(path, (HERE / "conda_standin.py").read_bytes(), mode=0o755)
     tar.file(f"{STANDIN}/version-{tool}", f"{version}\n")
+    tar.file(f"{STANDIN}/channel_alias", f"{channel_alias}\n")
     return tar.symlink(f"opt/conda/bin/{tool}", "../lib/standin/conda_standin.py")
 
 
@@ -297,14 +298,14 @@ def pip_image(_pip_image, registry):
 
 
 @pytest.fixture(scope="session")
-def _tool_images(_registry, tmp_path_factory):
+def _tool_images(_registry, _channels, tmp_path_factory):
     made = {}
 
     def make(tool, version):
         if (tool, version) not in made:
             made[tool, version] = push(
                 _registry, tmp_path_factory.mktemp(tool), f"condalab/{tool}-{version}",
-                [base_layer(), rattler_layer()], tool_tar(tool, version),
+                [base_layer(), rattler_layer()], tool_tar(tool, version, _channels.url),
                 env=("PATH=/opt/conda/bin:/usr/bin:/bin",),
             )  # fmt: skip
         return made[tool, version]
@@ -314,7 +315,8 @@ def _tool_images(_registry, tmp_path_factory):
 
 @pytest.fixture
 def make_tool_image(_tool_images, registry):
-    """make_tool_image("conda", "4.7.12"): the Python image with that tool, which passes for the version."""
+    """make_tool_image("conda", "4.7.12"): the Python image with that tool, which passes for the version.
+    A channel with a name only, such as "other", is for it one of `channels`."""
     return _tool_images
 
 

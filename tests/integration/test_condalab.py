@@ -29,7 +29,7 @@ CHROOT = (
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(_channels, tmp_path_factory):
     """The files of an image with pip, conda and micromamba."""
     folder = tmp_path_factory.mktemp("root")
     for blob, _ in (condalab.base_layer(), condalab.pip_layer(), condalab.rattler_layer()):
@@ -37,7 +37,7 @@ def root(tmp_path_factory):
             tar.extractall(folder)
     for tool, version in (("conda", "23.3.1"), ("micromamba", "1.5.8")):
         path = folder / f"{tool}.tar"
-        path.write_bytes(condalab.tool_tar(tool, version).bytes())
+        path.write_bytes(condalab.tool_tar(tool, version, _channels.url).bytes())
         with tarfile.open(path) as tar:
             tar.extractall(folder)
     return folder
@@ -190,6 +190,15 @@ def test_installs_a_list_without_a_solver(create, run, root, channels):
     assert tree(f"{root}{PREFIX}") == once
     subprocess.run(["rm", "-rf", f"{root}{PREFIX}"], check=True)
     assert "{" not in create("--offline", "-q", "--file", "/lock.txt").stdout
+
+
+def test_channels_with_a_name_only(run, channels):
+    said = json.loads(run("conda", "config", "--show", "channel_alias", "--json").stdout)
+    assert said["channel_alias"]["scheme"] == "http"
+    assert said["channel_alias"]["location"] == channels.address
+    text = run("micromamba", "config", "list", "--all", "--no-rc", "channel_alias").stdout
+    assert text == f"channel_alias: {channels.url}\n"
+    run("conda", "create", "-p", PREFIX, "-y", "-q", "--dry-run", "-c", "other", "only-in-other")
 
 
 # ---- what goes wrong
