@@ -48,7 +48,8 @@ static void plain_append(struct buffer *out, const struct tar_member *m)
 	unsigned sum = 0;
 	for (size_t i = 0; i < sizeof(h); i++)
 		sum += bytes[i];
-	octal(h.checksum, 7, sum); // six digits, NUL, and the space that stands there
+	octal(h.checksum, 7, sum); // six digits, NUL and the space that stands there
+	h.checksum[6] = '\0';
 	buffer_append(out, &h, sizeof(h));
 }
 

@@ -155,16 +155,6 @@ static size_t on_upload(char *buffer, size_t one, size_t size, void *data)
 	return (size_t)n;
 }
 
-// For a connection that was reused and turns out to be closed: curl sends the body again.
-static int on_rewind(void *data, curl_off_t offset, int origin)
-{
-	struct transfer *t = data;
-	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->upload.size)
-		return CURL_SEEKFUNC_CANTSEEK;
-	t->upload_at = (uint64_t)offset;
-	return CURL_SEEKFUNC_OK;
-}
-
 static void add_line(struct transfer *t, const char *line)
 {
 	struct curl_slist *headers = t->http->curl->slist_append(t->headers, line);
@@ -238,8 +228,9 @@ static CURLcode set_exchange(struct transfer *t, const struct transfer_options *
 		SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)t->upload.size);
 		SET(CURLOPT_READFUNCTION, on_upload);
 		SET(CURLOPT_READDATA, t);
-		SET(CURLOPT_SEEKFUNCTION, on_rewind);
-		SET(CURLOPT_SEEKDATA, t);
+		// On a connection used before, curl would send the body a second time by itself if
+		// the first got no answer, behind what the registry has of it.
+		SET(CURLOPT_FRESH_CONNECT, 1L);
 		SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BUFFER);
 	}
 	if (o->method == TRANSFER_PATCH)

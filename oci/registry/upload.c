@@ -21,6 +21,7 @@ struct upload {
 	uint64_t at;	   // bytes that the registry has
 	uint64_t reached;  // the most it ever had
 	uint64_t failures; // since then
+	bool resumed;	   // by what the registry said it has
 	char range[48];
 	// Of the last answer with status 2xx.
 	int status;
@@ -101,6 +102,7 @@ static void on_status(void *data, const struct error *err)
 	struct upload *u = data;
 	if (!err && u->status == 204 && u->has_uploaded && u->uploaded <= u->o.size) {
 		u->at = u->uploaded;
+		u->resumed = u->at > 0;
 		send_next(u);
 	} else if (err && err->kind == ERROR_SYSTEM) {
 		finish(u, false, err);
@@ -148,6 +150,12 @@ static void on_put(void *data, const struct error *err)
 	}
 	if (err->kind != ERROR_INVALID) {
 		recover(u, err);
+		return;
+	}
+	if (u->resumed) { // the beginning may not be what we sent
+		on_notice(u, "the resumed upload was refused; sending it from the start");
+		u->resumed = false;
+		begin(u, 0);
 		return;
 	}
 	digest = *err;

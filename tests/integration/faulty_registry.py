@@ -3,9 +3,12 @@
 function that gets each connection. And rules for ScriptedRegistry that several tests share."""
 
 import contextlib
+import hashlib
+import http.server
 import socket
 import threading
 import time
+import urllib.parse
 
 import registries
 
@@ -143,3 +146,122 @@ def status(code, **headers):
     return registries.Answer(
         code, b"{}", {name.replace("_", "-"): str(value) for name, value in headers.items()}
     )
+
+
+class UploadRegistry:
+    """A registry to push to that keeps everything in memory, resumes uploads as the specification says,
+    and fails as told: `fault(method, path, count)` is asked before each request that way (`count`: how
+    often the method came before) and returns None, a status, ("cut", bytes): read so much of the body
+    and hang up, or "hang". `authorizations`: what was sent to whom."""
+
+    def __init__(self):
+        self.blobs, self.manifests, self.uploads = {}, {}, {}
+        self.log, self.received, self.counts = [], 0, {}
+        self.fault = lambda method, path, count: None
+        self.challenge = None  # of answers 401
+        self.upload_host = None  # another host for uploads, "localhost:port"
+        self.stopping = threading.Event()
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                with contextlib.suppress(ConnectionError):
+                    registry.serve(self)
+
+            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.address = f"localhost:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def serve(self, handler):
+        method, count = handler.command, self.counts.get(handler.command, 0)
+        self.counts[method] = count + 1
+        self.log.append((method, handler.path, handler.headers.get("Authorization")))
+        fault = self.fault(method, handler.path, count)
+        limit = fault[1] if isinstance(fault, tuple) else None
+        if fault == "hang":
+            handler.close_connection = True
+            self.stopping.wait(30)
+            return
+        body = self.read_body(handler, limit)
+        if limit is not None:
+            self.keep(handler.path, body)
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+        elif fault:
+            headers = {"WWW_Authenticate": self.challenge} if fault == 401 and self.challenge else {}
+            self.answer(handler, fault, **headers)
+        else:
+            self.act(handler, method, urllib.parse.urlsplit(handler.path), body)
+
+    def read_body(self, handler, limit):
+        size = int(handler.headers.get("Content-Length", 0))
+        left = size if limit is None else min(limit, size)
+        parts = []
+        while left and (part := handler.rfile.read(min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+            self.received += len(part)
+        return b"".join(parts)
+
+    def keep(self, path, body):
+        upload = path.split("?")[0].rsplit("/", 1)[-1]
+        if upload in self.uploads:
+            self.uploads[upload] += body
+
+    def answer(self, handler, status, body=b"", **headers):
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
+
+    def act(self, handler, method, url, body):
+        *_, kind, target = url.path.rstrip("/").split("/")
+        query = dict(urllib.parse.parse_qsl(url.query))
+        if kind == "manifests" and method == "PUT":
+            self.manifests[target] = body
+            self.answer(handler, 201)
+        elif method == "HEAD":
+            self.answer(handler, 200 if target in self.blobs else 404)
+        elif method == "POST":
+            name = f"u{len(self.uploads)}"
+            self.uploads[name] = b""
+            host = f"http://{self.upload_host}" if self.upload_host else ""
+            self.answer(handler, 202, Location=f"{host}/v2/x/blobs/uploads/{name}?state=1")
+        elif target not in self.uploads:
+            self.answer(handler, 404)
+        else:
+            self.upload(handler, method, target, query, body)
+
+    def upload(self, handler, method, name, query, body):
+        there = len(self.uploads[name])
+        if method == "PATCH" and int(handler.headers["Content-Range"].split("-")[0]) != there:
+            self.answer(handler, 416)
+            return
+        self.uploads[name] += body
+        if method == "PUT":
+            data = self.uploads.pop(name)
+            digest = "sha256:" + hashlib.sha256(data).hexdigest()
+            self.blobs[digest] = data
+            self.answer(handler, 201 if query["digest"] == digest else 400)
+            return
+        last = max(0, len(self.uploads[name]) - 1)
+        self.answer(
+            handler, 204 if method == "GET" else 202,
+            Location=f"/v2/x/blobs/uploads/{name}?state={last}", Range=f"0-{last}",
+        )  # fmt: skip
+
+    def stop(self):
+        self.stopping.set()
+        self.server.shutdown()
+        self.server.server_close()

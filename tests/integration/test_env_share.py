@@ -4,11 +4,12 @@ breaks off, is refused or lies leaves nothing half-made."""
 
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
-import sys
 import time
 
+import faulty_registry
 import node
 import ociimage
 import pytest
@@ -28,12 +29,14 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Python's own library for an environment: thousands of small files and some of megabytes."""
+    """Some of Python's own library, and a file of megabytes."""
     root = tmp_path_factory.mktemp("tree")
-    run("mkdir", "-p", root / "opt/stoker/env/lib")
-    source = pathlib.Path(sys.base_prefix) / "lib/python3.11"
-    run("cp", "-a", source, root / "opt/stoker/env/lib/")
-    run("find", root, "-name", "*.pyc", "-delete")
+    library = root / "opt/stoker/env/lib/python3"
+    library.mkdir(parents=True)
+    source = pathlib.Path(json.__file__).parent.parent
+    for name in ("json", "email", "encodings", "asyncio", "ast.py", "os.py"):
+        run("cp", "-a", source / name, library)
+    (library / "big").write_bytes(os.urandom(5_000_000))
     return root
 
 
@@ -268,3 +271,110 @@ def test_killed(stoker, registry, base, tree, tmp):
     stoker("env", "push", key, reference)
     assert stoker.temporary_files() == []
     run("skopeo", "copy", "--src-tls-verify=false", f"docker://{reference}", f"dir:{tmp}/whole")
+
+
+# ---- faults
+
+
+@pytest.fixture
+def target():
+    server = faulty_registry.UploadRegistry()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def environment(stoker, base, tree, tmp):
+    """Its key, in `stoker`, which does not wait long."""
+    stoker.configure(registries={"stall_timeout": 2, "retries": 2})
+    return make_environment(stoker, base, tree, tmp)
+
+
+def complete(target):
+    """Does the tag name an image of which everything is there?"""
+    manifest = json.loads(target.manifests["v1"])
+    return all(d["digest"] in target.blobs for d in [manifest["config"], *manifest["layers"]])
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("HEAD", 500), ("HEAD", ("cut", 0)), ("POST", 429), ("POST", "hang"), ("PUT", 500),
+        ("PUT", 404), ("PUT", ("cut", 100_000)), ("PUT", "hang"),
+    ],
+)  # fmt: skip
+def test_passing_fault(stoker, environment, target, method, fault):
+    target.fault = lambda m, path, count: fault if m == method and count == 0 else None
+    pushed = stoker("env", "push", environment, f"{target.address}/x:v1")
+    assert "retrying in" in pushed.stderr
+    assert complete(target)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "needles"),
+    [
+        ("POST", 403, ["denied", "403"]),
+        ("PUT", 400, ["400"]),
+        ("PUT", 401, ["401", "docker login"]),
+        ("PUT", 500, ["500", "x"]),
+        ("HEAD", 500, ["500", "gave up"]),
+        ("POST", 405, ["takes no uploads"]),
+    ],
+)
+def test_lasting_fault(stoker, environment, target, method, status, needles):
+    """One line, in time, and no tag."""
+    target.fault = lambda m, path, count: status if m == method else None
+    stoker.fails("env", "push", environment, f"{target.address}/x:v1", needles=needles)
+    assert target.manifests == {}
+    assert stoker.temporary_files() == []
+
+
+def test_manifest_refused(stoker, environment, target):
+    target.fault = lambda m, path, count: 403 if "/manifests/" in path else None
+    stoker.fails("env", "push", environment, f"{target.address}/x:v1", needles=["tag v1", "403"])
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_resumed(stoker, base, target, tmp, remembers):
+    """A large layer goes in chunks; what has arrived is not sent again where the registry remembers."""
+    stoker.configure(registries={"stall_timeout": 2, "retries": 2})
+    big = tmp / "tree/opt/stoker/env/big"
+    big.parent.mkdir(parents=True)
+    big.write_bytes(os.urandom(80_000_000))
+    key = make_environment(stoker, base, tmp / "tree", tmp)
+
+    def fault(method, path, count):
+        if method == "PATCH" and count == 0:
+            return ("cut", 40_000_000)
+        return 404 if method == "GET" and not remembers else None
+
+    target.fault = fault
+    assert "retrying in" in stoker("env", "push", key, f"{target.address}/x:v1").stderr
+    assert complete(target)
+    assert (target.received < 90_000_000) == remembers
+
+
+def test_upload_elsewhere(stoker, environment, target, tmp):
+    """The registry may send us to another host, but our password does not go there."""
+    other = faulty_registry.UploadRegistry()
+    try:
+        target.upload_host = other.address
+        other.blobs, other.uploads = target.blobs, target.uploads
+        stoker.docker_login(target.address, "alice", "secret")
+        asked = []
+
+        def fault(method, path, count):
+            if target.log[-1][2] is None:
+                asked.append(path)
+                return 401
+            return None
+
+        target.fault = fault
+        target.challenge = 'Basic realm="x"'
+        stoker("env", "push", environment, f"{target.address}/x:v1")
+        assert complete(target)
+        assert asked
+        assert {a for m, _, a in other.log} == {None}
+        assert {m for m, _, a in other.log} == {"PUT"}
+    finally:
+        other.stop()

@@ -102,6 +102,34 @@ static void reads_ranges(void **state)
 	}
 }
 
+static void knows_what_was_uploaded(void **state)
+{
+	static const struct {
+		const char *input;
+		bool valid;
+		uint64_t uploaded;
+	} cases[] = {
+		{"0-1023", true, 1024},
+		{"bytes=0-1023", true, 1024},
+		{"0-0", true, 0},
+		{"1-5", false, 0},
+		{"0-", false, 0},
+		{"0-18446744073709551615", false, 0},
+		{"", false, 0},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct response r = {0};
+		struct error err = {0};
+		cleanup_free char *text =
+			xasprintf("HTTP/1.1 202\r\nRange: %s\r\n\r\n", cases[i].input);
+		assert_int_equal(feed(&r, text, &err), 0);
+		if (r.has_uploaded != cases[i].valid || r.uploaded != cases[i].uploaded)
+			fail_msg("%s", cases[i].input);
+		response_release(&r);
+	}
+}
+
 static int64_t retry_after(const char *value)
 {
 	struct response r = {0};
@@ -173,6 +201,7 @@ static void limits_the_head(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(knows_what_was_uploaded),
 		cmocka_unit_test(reads_a_head),
 		cmocka_unit_test(reads_ranges),
 		cmocka_unit_test(reads_when_to_come_back),
