@@ -196,7 +196,9 @@ class UploadRegistry:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
         elif fault:
-            headers = {"WWW_Authenticate": self.challenge} if fault == 401 and self.challenge else {}
+            headers = (
+                {"WWW_Authenticate": self.challenge} if fault == 401 and self.challenge else {}
+            )
             self.answer(handler, fault, **headers)
         else:
             self.act(handler, method, urllib.parse.urlsplit(handler.path), body)

@@ -134,7 +134,12 @@ def base(registry, layout, stoker):
     layout.image(
         [layout.layer(tar)],
         config_options={
-            "config": {"Env": ["PATH=/bin", "A=1"], "Cmd": ["x"], "Labels": {"a": "b"}, "Odd": [1.5]},
+            "config": {
+                "Env": ["PATH=/bin", "A=1"],
+                "Cmd": ["x"],
+                "Labels": {"a": "b"},
+                "Odd": [1.5],
+            },
             "history": [{"created_by": "hand"}],
             "unknown": {"kept": True},
         },

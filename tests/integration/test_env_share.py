@@ -55,9 +55,14 @@ def lock_file(tmp, version="1.0"):
     path.write_text(
         json.dumps(
             {
-                "stoker_lock": 1, "platform": "linux/amd64", "image": "sha256:" + "0" * 64,
-                "prefix": "/opt/stoker/env", "tool": {"name": "venv", "version": "3.11.2"},
-                "python": "/usr/bin/python3", "inherit_image_packages": False, "conda": [],
+                "stoker_lock": 1,
+                "platform": "linux/amd64",
+                "image": "sha256:" + "0" * 64,
+                "prefix": "/opt/stoker/env",
+                "tool": {"name": "venv", "version": "3.11.2"},
+                "python": "/usr/bin/python3",
+                "inherit_image_packages": False,
+                "conda": [],
                 "pip": [package],
             }  # fmt: skip
         )
@@ -147,9 +152,7 @@ def test_other_tools(stoker, registry, base, tree, tmp):
     key = make_environment(stoker, base, tree, tmp)
     reference = f"{registry.address}/share/tools:v1"
     digest = stoker("env", "push", key, reference).stdout.strip()
-    inspected = json.loads(
-        run("skopeo", "inspect", "--tls-verify=false", f"docker://{reference}")
-    )
+    inspected = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"))
     assert inspected["Digest"] == digest
     assert inspected["Labels"]["io.stoker.environment.key"] == key
     assert "PATH=/opt/stoker/env/bin:/bin" in inspected["Env"]
