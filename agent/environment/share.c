@@ -137,6 +137,10 @@ int environment_push(
 		to = *o->reference;
 		tags.items = arena_array(&a, const char *, 2);
 		tags.items[tags.count++] = to.tag;
+	} else if (o->layout) {
+		if (make_tags(o->store, &a, o->key, &tags, err) < 0)
+			return -1;
+		tags.count = 1;
 	} else if (repository_of(o->config, &to, err) < 0 ||
 		   make_tags(o->store, &a, o->key, &tags, err) < 0) {
 		return -1;
@@ -146,7 +150,8 @@ int environment_push(
 		     (record.origin && oci_reference_parse(record.origin, &source, &ignored) == 0);
 	const struct push_options push = {
 		.image = &image,
-		.repository = &to,
+		.repository = o->layout ? NULL : &to,
+		.layout = o->layout,
 		.tags = tags.items,
 		.tag_count = tags.count,
 		.source = known ? &source : NULL,

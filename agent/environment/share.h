@@ -27,6 +27,7 @@ struct environment_push_options {
 	const struct config *config;
 	const char *key;
 	const struct oci_reference *reference; // NULL: the node's repository, and the tags above
+	const char *layout;		       // a folder instead (push.h), tagged env-…
 	const struct push_events *events;
 };
 // ERROR_INVALID: no repository is named, here or there. Of the tags of one push the first is

@@ -5,6 +5,7 @@
 #include "oci/registry/pusher.h"
 #include "oci/store/derive.h"
 #include "oci/store/push_internal.h"
+#include "oci/store/push_layout.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 struct push {
 	struct store *store;
 	const struct push_options *o;
-	struct pusher *pusher;
+	struct pusher *pusher; // or
+	int layout;
 	struct pusher_events pusher_events;
 	struct arena arena;
 	struct buffer manifest_text, config_text;
@@ -31,6 +33,7 @@ struct push {
 static void push_release(struct push *p)
 {
 	pusher_free(p->pusher);
+	close_fdp(&p->layout);
 	store_layers_release(&p->layers);
 	buffer_release(&p->manifest_text);
 	buffer_release(&p->config_text);
@@ -77,10 +80,49 @@ static int load(struct push *p, struct error *err)
 	return 0;
 }
 
+// ---- the target
+
+static int find(
+	struct push *p, const struct oci_digest *digest, const char *from, struct error *err)
+{
+	if (p->layout >= 0)
+		return push_layout_has(p->layout, digest);
+	return pusher_find(p->pusher, digest, from, err);
+}
+
+static int send(
+	struct push *p, const struct oci_digest *digest, uint64_t size, int fd, struct error *err)
+{
+	enter(p, PUSH_SENDING, size);
+	if (p->layout >= 0)
+		return push_layout_blob(p->layout, digest, size, fd, err);
+	return pusher_blob(p->pusher, digest, size, fd, err);
+}
+
+static int tag_manifest(struct push *p, const char *tag, const char *type,
+	const struct buffer *text, struct error *err)
+{
+	int rc = p->layout >= 0
+			 ? push_layout_manifest(p->layout, tag, type, text->data, text->size, err)
+			 : pusher_manifest(p->pusher, tag, type, text->data, text->size, err);
+	return rc < 0 ? error_context(err, "tag %s", tag) : 0;
+}
+
+static int open_target(struct push *p, struct error *err)
+{
+	if (p->o->layout) {
+		p->layout = push_layout_open(p->o->layout, err);
+		return p->layout < 0 ? -1 : 0;
+	}
+	p->pusher = pusher_start(p->o->registries, p->o->repository, &p->pusher_events, err);
+	return p->pusher ? 0 : -1;
+}
+
+// ---- layers
+
 static int send_blob(struct push *p, const struct push_blob *b, struct error *err)
 {
-	enter(p, PUSH_SENDING, b->size);
-	if (pusher_blob(p->pusher, &b->digest, b->size, b->fd, err) < 0)
+	if (send(p, &b->digest, b->size, b->fd, err) < 0)
 		return -1;
 	p->result.sent += b->size;
 	p->result.layers_sent++;
@@ -127,7 +169,8 @@ static int send_fetched(struct push *p, size_t i, struct error *err)
 static const char *other_repository(const struct push *p)
 {
 	const struct oci_reference *source = p->o->source, *to = p->o->repository;
-	bool useful = source && streq(source->domain, to->domain) && !streq(source->path, to->path);
+	bool useful =
+		source && to && streq(source->domain, to->domain) && !streq(source->path, to->path);
 	return useful ? source->path : NULL;
 }
 
@@ -139,7 +182,7 @@ static int push_layer(struct push *p, size_t i, struct error *err)
 	bool own = top && oci_digest_equal(&d->digest, &p->config.diff_ids[i]);
 	p->layer = i;
 	enter(p, PUSH_LOOKING, 0);
-	int found = own ? 0 : pusher_find(p->pusher, &d->digest, other_repository(p), err);
+	int found = own ? 0 : find(p, &d->digest, other_repository(p), err);
 	if (found < 0)
 		return -1;
 	if (found) {
@@ -162,8 +205,7 @@ static int push_config(struct push *p, struct error *err)
 		return error_set_errno(err, errno, "memfd_create");
 	if (write_all(fd, p->config_text.data, p->config_text.size, "configuration", err) < 0)
 		return -1;
-	enter(p, PUSH_SENDING, p->config_text.size);
-	return pusher_blob(p->pusher, &p->manifest.config.digest, p->config_text.size, fd, err);
+	return send(p, &p->manifest.config.digest, p->config_text.size, fd, err);
 }
 
 static bool all_unchanged(const struct push *p)
@@ -191,19 +233,15 @@ static int push_manifest(struct push *p, struct error *err)
 		return -1;
 	p->result.manifest = oci_digest_of(text.data, text.size);
 	for (size_t i = 0; i < p->o->tag_count; i++)
-		if (pusher_manifest(p->pusher, p->o->tags[i], manifest_type(p), text.data,
-			    text.size, err) < 0)
-			return error_context(err, "tag %s", p->o->tags[i]);
+		if (tag_manifest(p, p->o->tags[i], manifest_type(p), &text, err) < 0)
+			return -1;
 	return 0;
 }
 
 static int run(struct push *p, struct error *err)
 {
 	p->pusher_events = (struct pusher_events){.progress = show, .notice = on_notice, .data = p};
-	if (load(p, err) < 0)
-		return -1;
-	p->pusher = pusher_start(p->o->registries, p->o->repository, &p->pusher_events, err);
-	if (!p->pusher)
+	if (load(p, err) < 0 || open_target(p, err) < 0)
 		return -1;
 	for (size_t i = 0; i < p->manifest.layer_count; i++)
 		if (push_layer(p, i, err) < 0)
@@ -215,10 +253,12 @@ static int run(struct push *p, struct error *err)
 int push_image(
 	struct store *s, const struct push_options *o, struct push_result *r, struct error *err)
 {
-	cleanup_push struct push p = {.store = s, .o = o};
-	if (run(&p, err) < 0)
-		return error_context(
-			err, "push to %s/%s", o->repository->domain, o->repository->path);
-	*r = p.result;
-	return 0;
+	cleanup_push struct push p = {.store = s, .o = o, .layout = -1};
+	if (run(&p, err) == 0) {
+		*r = p.result;
+		return 0;
+	}
+	if (o->layout)
+		return error_context(err, "write %s", o->layout);
+	return error_context(err, "push to %s/%s", o->repository->domain, o->repository->path);
 }

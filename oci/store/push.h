@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An image of the store into a repository. Compressed blobs are not kept here, so each layer goes
-// one of these ways, the first that works:
+// An image of the store into a repository, or into a folder. Compressed blobs are not kept here, so
+// each layer goes one of these ways, the first that works:
 //
 //   - it is in the repository already, or in another one of that registry, to be mounted from
 //   there;
@@ -28,8 +28,9 @@ struct push_events { // each may be NULL
 
 struct push_options {
 	const struct store_image *image;	// in the store
-	const struct oci_reference *repository; // domain and path
-	const char *const *tags;		// each is made to name the image, in this order
+	const struct oci_reference *repository; // domain and path; or
+	const char *layout;	 // a folder, absent or empty, that becomes an OCI image layout
+	const char *const *tags; // each is made to name the image, in this order
 	size_t tag_count;
 	const struct oci_reference *source; // where its lower layers come from; NULL: unknown
 	const struct registry_config *registries;

@@ -160,6 +160,12 @@ def test_other_tools(stoker, registry, base, tree, tmp):
         "skopeo", "copy", "--src-tls-verify=false", f"docker://{reference}", f"oci:{tmp}/oci:v1",
     )  # fmt: skip
     run("umoci", "unpack", "--image", f"{tmp}/oci:v1", tmp / "bundle")
+    stoker("env", "export", key, "--oci", tmp / "exported")
+    name = f"{tmp}/exported:env-{key[:32]}"
+    run("umoci", "unpack", "--image", name, tmp / "other")
+    run("diff", "-r", "--no-dereference", tmp / "bundle/rootfs", tmp / "other/rootfs")
+    stoker.fails("env", "export", key, "--oci", tmp / "exported", needles=["not empty"])
+    stoker.fails("env", "export", key, needles=["--layer", "--oci"], status=2)
     run("diff", "-r", "--no-dereference", tree / "opt", tmp / "bundle/rootfs/opt")
     assert (tmp / "bundle/rootfs/etc/hostname").read_text() == "stoker\n"
 
