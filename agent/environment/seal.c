@@ -5,6 +5,7 @@
 // part.
 #include "agent/environment/seal.h"
 
+#include "agent/environment/bytecode.h"
 #include "agent/environment/share.h"
 
 #include "base/file.h"
@@ -126,6 +127,7 @@ int environment_seal(const struct seal_options *o, struct seal_result *r, struct
 	};
 	if (oci_reference_parse(o->reference, &derive.reference, err) < 0)
 		return -1;
+	environment_bytecode_fit(o->tree_fd);
 	if (make_room(o, err) < 0 || make_layer(&s, err) < 0)
 		return error_context(err, "seal the environment");
 	derive.diff_id = s.made.diff_id;

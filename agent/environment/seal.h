@@ -12,7 +12,7 @@ struct seal_options {
 	struct store *store;
 	const struct store_image *base;
 	enum layer_format format;
-	int tree_fd; // the folder whose content is the layer: "opt/stoker/env/…"
+	int tree_fd; // the folder whose content is the layer: "opt/stoker/env/…"; bytecode.h
 	const struct json_strings *activation; // "K=V", set (replacing) in the configuration's Env
 	const char *reference;		       // of the derived image in the store
 	const char *key, *lock;		       // become labels: io.stoker.environment.key, .lock

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tarfile
 
 import node
@@ -147,6 +148,31 @@ def base(registry, layout, stoker):
     reference = registry.push(layout, "seal/base")
     stoker("pull", reference)
     return reference
+
+
+def test_bytecode(stoker, base, tmp):
+    """What was compiled for a source's time fits its time in the layer; what did not fit, does not."""
+    package = tmp / "tree/opt/stoker/env"
+    package.mkdir(parents=True)
+    environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
+    for name in ("timed", "stale", "hashed"):
+        (package / f"{name}.py").write_text(f"x = '{name}'\n")
+        mode = "CHECKED_HASH" if name == "hashed" else "TIMESTAMP"
+        code = f"import py_compile as p; p.compile('{package}/{name}.py'"
+        code += f", invalidation_mode=p.PycInvalidationMode.{mode})"
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    os.utime(package / "stale.py", (1, 1))
+    (package / "__pycache__/link.cpython-311.pyc").symlink_to("/etc/passwd")
+    (package / "link.py").write_text("")
+    seal(stoker, base, tmp / "tree")
+    with stoker.mounted(NAME) as root:
+        said = subprocess.run(
+            [sys.executable, "-v", "-B", "-c", "import timed, stale, hashed"],
+            check=True, stderr=subprocess.PIPE, text=True,
+            env={**environment, "PYTHONPATH": str(root / "opt/stoker/env")},
+        ).stderr  # fmt: skip
+    for name, fits in (("timed", True), ("stale", False), ("hashed", True)):
+        assert (f"/{name}.cpython-311.pyc matches" in said) == fits, said
 
 
 @pytest.mark.parametrize("form", ["erofs", "directory"])
