@@ -205,7 +205,8 @@ static bool read_package(struct arena *a, const struct json *v, struct lock_pack
 				? (uint64_t)size->integer
 				: 0,
 	};
-	(void)a;
+	if (p->url)
+		p->url = package_proxy_original(a, p->url);
 	return p->url && (starts_with(p->url, "http://") || starts_with(p->url, "https://")) &&
 	       !strpbrk(p->url, " \t\r\n#");
 }

@@ -331,6 +331,7 @@ static int make(struct ensuring *e, struct error *err)
 		.folder_fd = -1,
 	};
 	environment_build_sweep(e->o->store);
+	environment_steps_sweep(e->o->store);
 	int rc = build_open(&b, err);
 	if (rc == 0)
 		rc = run_phases(e, &b, err);

@@ -68,7 +68,7 @@ struct json_pairs pip_environment(struct arena *a, const char *path)
 		{"PIP_NO_WARN_SCRIPT_LOCATION", "1"},
 		{"PIP_PROGRESS_BAR", "off"},
 		{"PIP_DEFAULT_TIMEOUT", "600"},
-		{"PIP_RETRIES", "1"},
+		{"PIP_RETRIES", "0"},
 	};
 	struct json_pairs env = {.items = arena_array(a, struct json_pair, array_size(all))};
 	memcpy(env.items, all, sizeof(all));

@@ -23,9 +23,6 @@ enum {
 	LOG_BYTES = 256 * 1024 * 1024,
 };
 
-// The text of run.json's neighbour, by which sweeps know whose run it was.
-static const char step_document[] = "step.json";
-
 struct running {
 	const struct step_place *place;
 	const struct step *step;
@@ -92,7 +89,7 @@ static int describe(const struct step_place *p, const struct step *s, struct are
 			.read_only = true};
 	}
 	*spec = (struct job_spec){
-		.experiment = "environment",
+		.experiment = STEP_EXPERIMENT,
 		.variables = s->env,
 		.variables_alone = true,
 		.network = policy->network ? JOB_NETWORK_DEFAULT : JOB_NETWORK_NONE,
@@ -283,8 +280,8 @@ static int run_step(struct running *r, struct error *err)
 		snprintf(r->result->message, sizeof(r->result->message), "%s", err->text);
 		return 0;
 	}
-	if (run_create(&r->run, r->place->o->store, "environment", step_document, "{}\n", 3, err) <
-		0)
+	if (run_create(&r->run, r->place->o->store, STEP_EXPERIMENT, STEP_DOCUMENT, "{}\n", 3,
+		    err) < 0)
 		return -1;
 	if (start(r, &spec, &a, err) < 0) {
 		const struct cause cause = cause_of_error(CAUSE_PREPARING, err);

@@ -6,9 +6,12 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
 import time
 
+import node
+import ociimage
 import pytest
 
 SCRIPT = """
@@ -82,9 +85,30 @@ class Lab:
         assert not list((self.stoker.state / "runs").glob("environment_*"))
 
 
+@pytest.fixture(scope="module")
+def _node(tmp_path_factory):
+    """One for all tests: images are pulled once."""
+    made = node.Stoker(tmp_path_factory.mktemp("environments") / "node")
+    yield made
+    made.destroy()
+
+
 @pytest.fixture
-def lab(stoker, tmp, package_index, channels):
-    return Lab(stoker, tmp, package_index, channels)
+def lab(_node, tmp, package_index, channels):
+    """A node that knows no environment and no package; what images offer it may know."""
+    state = _node.state
+    for folder in [state / "packages", *(state / "environments").glob("*")]:
+        if folder.name == "tools":
+            continue
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)
+    for line in _node("images").stdout.splitlines():
+        if line.startswith("stoker.invalid/"):
+            _node("rmi", line.split()[0])
+    yield Lab(_node, tmp, package_index, channels)
+    _node.assert_nothing_left()
 
 
 # ---- pip
@@ -152,7 +176,8 @@ def test_bad_pip_packages(lab, pip_image, packages, code, line, evidence):
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"), [(500, "Network"), ("cut", "Network"), ("garble", "Integrity"), (401, "Authentication")]
+    ("fault", "code"),
+    [(500, "Network"), ("cut", "Network"), ("garble", "Integrity"), (401, "Authentication")],
 )  # fmt: skip
 def test_faulty_index(lab, pip_image, fault, code):
     """The server's fault is not taken for the package's, and is not remembered."""
@@ -250,8 +275,6 @@ def test_image_without_tools(lab, python_image, busybox_image):
 @pytest.fixture
 def busybox_image(registry, layout):
     """Nothing but one program."""
-    import ociimage
-
     tar = ociimage.Tar().dir("bin").file(
         "bin/busybox", pathlib.Path(os.environ.get("BUSYBOX", "/bin/busybox")).read_bytes(), mode=0o755
     )  # fmt: skip

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/environment/environment_internal.h"
+#include "agent/job/run.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "oci/store/entries.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool exists(int dirfd, const char *path)
+{
+	struct stat st;
+	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+// Somebody's experiment may be named as ours: only a step has a document of that name.
+static bool is_left_step(int runs_fd, const char *id)
+{
+	cleanup_free char *active = xasprintf(".active/%s", id);
+	cleanup_free char *document = xasprintf("%s/1/" STEP_DOCUMENT, id);
+	return starts_with(id, STEP_EXPERIMENT "_") && exists(runs_fd, document) &&
+	       !exists(runs_fd, active);
+}
+
+void environment_steps_sweep(struct store *s)
+{
+	cleanup_arena struct arena a = {0};
+	struct store_names names;
+	struct error ignored;
+	run_sweep(s); // ends those whose supervisor was killed
+	cleanup_fd int runs_fd = openat(s->state_fd, "runs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (runs_fd < 0 || store_names(runs_fd, ".", &a, &names, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < names.count; i++)
+		if (is_left_step(runs_fd, names.items[i]))
+			run_remove(s, names.items[i], &ignored);
+}
