@@ -3,10 +3,10 @@
 // The program: a table of verbs. Only here an error becomes text and an exit status: 0 done, 1 the
 // operation failed, 2 the command line is wrong; `stoker run` gives the script's own status.
 #include "agent/command/command.h"
-#include "agent/data/outputs.h"
-#include "agent/environment/proxy.h"
 #include "agent/data/http.h"
+#include "agent/data/outputs.h"
 #include "agent/data/unpack.h"
+#include "agent/environment/proxy.h"
 #include "agent/supervise/supervisor.h"
 #include "base/process.h"
 #include "base/text.h"
