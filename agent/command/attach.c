@@ -93,7 +93,7 @@ static void on_attempt(struct attached *a, const struct json *event)
 		return;
 	close_fdp(&run->fd);
 	run->fd = fd;
-	cleanup_free char *path = run->path;
+	free(run->path);
 	run->path = xasprintf(
 		"%s/runs/%s/%u", a->options->job->store->state_dir, run->id, run->attempt);
 }
