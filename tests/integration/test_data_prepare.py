@@ -2,6 +2,7 @@
 """Inputs before the sandbox (data_prepare() of agent/data/data.h): files and archives of servers that
 misbehave, folders of this node, what stands in the job, images and artifacts of registries."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -235,7 +236,8 @@ def test_a_killed_one_leaves_nothing_that_counts(pytestconfig, tmp, server, prep
             children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             victims = [int(pid) for pid in children.split()] or victims
         for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         out, _ = process.communicate(timeout=30)
         assert not out or json.loads(out)["failure"] in ("DataOk", "DataFailed", "DataArchive"), out
         ready = one(prepare(source, state=state))
