@@ -113,8 +113,8 @@ static int parse_bracket(struct spec *s, const char *p)
 		p += strspn(p, " \t");
 		if (*p && *p != ',')
 			return fail(s, "expected ',' behind the value of \"%.40s\" in [ ]", key);
-		if (strpbrk(value, "'\"[]\\"))
-			return fail(s, "the value of \"%.40s\" holds a quote or bracket", key);
+		if (strpbrk(value, "'\"[]\\\t"))
+			return fail(s, "the value of \"%.40s\" holds a quote, bracket or tab", key);
 		if (set_key(s, key, value) < 0)
 			return -1;
 	}
@@ -201,8 +201,6 @@ static int parse_channel(struct spec *s)
 		s->subdir = known[i];
 		s->channel = arena_strndup(s->arena, s->channel, (size_t)(last - s->channel));
 	}
-	if (s->subdir && !only(s->subdir, "-_"))
-		return fail(s, "\"%.40s\" is no platform", s->subdir);
 	return 0;
 }
 
@@ -246,7 +244,11 @@ static int parse(struct spec *s)
 		return fail(s, "packages by their address are not supported; name the package, and "
 			       "its channel in front of it: channel::name");
 	}
-	return parse_channel(s) < 0 ? -1 : parse_name(s, rest);
+	if (parse_channel(s) < 0)
+		return -1;
+	if (s->subdir && (!*s->subdir || !only(s->subdir, "-_")))
+		return fail(s, "\"%.40s\" is no platform", s->subdir);
+	return parse_name(s, rest);
 }
 
 struct clause {
