@@ -69,6 +69,24 @@ static int make_tags(struct store *s, struct arena *a, const char *key, struct j
 	return 0;
 }
 
+// A record and its image, which may have been evicted.
+static int find_image(struct store *s, struct arena *a, const char *key,
+	struct environment_record *record, struct store_image *image, struct error *err)
+{
+	struct oci_reference name;
+	if (environment_record_read(s, a, key, record, err) < 0 ||
+		oci_reference_parse(record->reference, &name, err) < 0)
+		return -1;
+	if (store_image_get(s, &name, image, err) == 0)
+		return 0;
+	if (err->kind != ERROR_NOT_FOUND)
+		return -1;
+	return error_set(err, ERROR_NOT_FOUND,
+		"environment %.12s is not here any more, its record alone is: it was evicted, and "
+		"is built again from its lock when a job needs it",
+		key);
+}
+
 static int copy_archive(struct tree_reader *r, int fd, struct error *err)
 {
 	enum { CHUNK = 512 * 1024 };
@@ -92,12 +110,9 @@ int environment_export_layer(struct store *s, const char *key, int fd, struct er
 	cleanup_opened struct opened opened = {.store = s, .lock_fd = -1};
 	cleanup_store_layers struct store_layers layers = {0};
 	struct environment_record record;
-	struct oci_reference name;
 	struct store_image image;
 	cleanup_fd int tree = -1;
-	if (environment_record_read(s, &a, key, &record, err) < 0 ||
-		oci_reference_parse(record.reference, &name, err) < 0 ||
-		store_image_get(s, &name, &image, err) < 0 ||
+	if (find_image(s, &a, key, &record, &image, err) < 0 ||
 		store_image_lease(s, &image, &layers, err) < 0 ||
 		open_layer(&opened, &layers.items[layers.count - 1], &tree, err) < 0)
 		return -1;
@@ -125,13 +140,11 @@ int environment_push(
 	cleanup_arena struct arena a = {0};
 	cleanup_opened struct opened opened = {.store = o->store, .lock_fd = -1};
 	struct environment_record record;
-	struct oci_reference name, to, source;
+	struct oci_reference to, source;
 	struct store_image image;
 	struct json_strings tags = {0};
 	struct error ignored;
-	if (environment_record_read(o->store, &a, o->key, &record, err) < 0 ||
-		oci_reference_parse(record.reference, &name, err) < 0 ||
-		store_image_get(o->store, &name, &image, err) < 0)
+	if (find_image(o->store, &a, o->key, &record, &image, err) < 0)
 		return -1;
 	if (o->reference) {
 		to = *o->reference;

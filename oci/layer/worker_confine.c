@@ -130,16 +130,31 @@ static int mount_without_devices(int dirfd, struct error *err)
 	return 0;
 }
 
+// The folder becomes the root, and reading all that may be done below it: what may read every file
+// must not be able to change those that are for all to write.
+static int enter_tree(int dirfd, struct error *err)
+{
+	bool inside = fchdir(dirfd) == 0 && chroot(".") == 0;
+	int held = landlock_folder(dirfd, true, err);
+	if (held > 0 && !inside && geteuid() == 0)
+		return error_set(err, ERROR_DENIED,
+			"neither chroot(2) nor Landlock is permitted here, so that a tree cannot "
+			"be read as root safely");
+	return held < 0 ? -1 : 0;
+}
+
 static int enter_folder(enum confine_profile profile, int dirfd, struct error *err)
 {
+	if (profile == CONFINE_TREE)
+		return enter_tree(dirfd, err);
 	umask(0);
 	if (profile == CONFINE_DIRECTORY_PRIVILEGED && mount_without_devices(dirfd, err) < 0)
 		return -1;
 	if (fchdir(dirfd) < 0)
 		return error_set_errno(err, errno, "enter the layer's folder");
-	if (profile != CONFINE_DIRECTORY_UNPRIVILEGED && chroot(".") == 0)
+	if (profile == CONFINE_DIRECTORY_PRIVILEGED && chroot(".") == 0)
 		return 0;
-	int held = landlock_folder(dirfd, profile == CONFINE_TREE, err);
+	int held = landlock_folder(dirfd, false, err);
 	if (held > 0 && profile == CONFINE_DIRECTORY_PRIVILEGED)
 		return error_set(err, ERROR_DENIED,
 			"neither chroot(2) nor Landlock is permitted here, "

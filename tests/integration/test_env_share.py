@@ -113,6 +113,9 @@ def test_list_show_export(stoker, base, tree, tmp):
     stoker.fails("env", "show", "ffff", needles=["ffff", "stoker env ls"])
     stoker.fails("env", "wash", needles=["wash"], status=2)
     stoker.fails("env", "push", key[:8], needles=["environments.registry"])
+    stoker("rmi", stoker.json("env", "show", "--json", key)["reference"])
+    assert [e["here"] for e in stoker.json("env", "ls", "--json")] == [False]
+    stoker.fails("env", "push", key, "localhost:1/x", needles=[key[:12], "evicted"])
     stoker("env", "rm", key[:8])
     assert stoker.json("env", "ls", "--json") == []
     assert len(stoker.layers()) == 1
@@ -258,17 +261,18 @@ def test_liar(make_stoker, registry, base, tree, tmp, layout):
     assert b"not made of this image" in done.stderr
 
 
-def test_killed(stoker, registry, base, tree, tmp):
-    """kill -9 at ten moments: never a tag without its blobs, nothing left in the store, and at last it
+def test_killed(stoker, registry, base, tree, tmp, request):
+    """kill -9 at some moments: never a tag without its blobs, nothing left in the store, and at last it
     is there."""
     key = make_environment(stoker, base, tree, tmp)
     reference = f"{registry.address}/share/killed:v1"
     start = time.monotonic()
     stoker("env", "push", key, f"{registry.address}/share/whole:v1")
     whole = time.monotonic() - start
-    for i in range(10):
+    count = 40 if request.config.getoption("--full") else 5
+    for i in range(count):
         with stoker.popen("env", "push", key, reference) as process:
-            time.sleep(whole * (i + 1) / 11)
+            time.sleep(whole * (i + 1) / (count + 1))
             process.kill()
             process.communicate()
         done = subprocess.run(
@@ -295,7 +299,7 @@ def target():
 @pytest.fixture
 def environment(stoker, base, tree, tmp):
     """Its key, in `stoker`, which does not wait long."""
-    stoker.configure(registries={"stall_timeout": 2, "retries": 2})
+    stoker.configure(registries={"stall_timeout": 1, "retries": 2})
     return make_environment(stoker, base, tree, tmp)
 
 
@@ -346,7 +350,7 @@ def test_manifest_refused(stoker, environment, target):
 @pytest.mark.parametrize("remembers", [True, False])
 def test_resumed(stoker, base, target, tmp, remembers):
     """A large layer goes in chunks; what has arrived is not sent again where the registry remembers."""
-    stoker.configure(registries={"stall_timeout": 2, "retries": 2})
+    stoker.configure(registries={"stall_timeout": 1, "retries": 2})
     big = tmp / "tree/opt/stoker/env/big"
     big.parent.mkdir(parents=True)
     big.write_bytes(os.urandom(80_000_000))
