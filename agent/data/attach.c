@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/data/cache.h"
 #include "agent/data/mount.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -24,15 +25,10 @@ struct data_mounts {
 // What data_prepare() brought: leased, so that nothing evicts it while the job runs.
 static int take_prepared(struct data_mount *m, const struct data_options *o, struct error *err)
 {
-	struct stat st;
-	int folder = m->ready->is_file ? 0 : O_DIRECTORY;
-	m->fd = openat(
-		o->store->state_fd, m->ready->kept, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | folder);
-	if (m->fd < 0)
-		return error_set_errno(err, errno, "%s", m->ready->kept);
-	if (file_lock(m->fd, LOCK_SH, m->ready->kept, err) < 0)
+	int found = cache_kept_lease(o->store->state_fd, m->ready->kept, &m->fd, err);
+	if (found < 0)
 		return -1;
-	if (fstat(m->fd, &st) < 0 || st.st_nlink == 0)
+	if (!found)
 		return error_set(err, ERROR_SYSTEM, "%s was evicted", m->ready->kept);
 	m->path = xasprintf("%s/%s", o->store->state_dir, m->ready->kept);
 	return 0;
@@ -120,6 +116,8 @@ static int attach_one(const struct data_mounts *all, struct data_mount *m,
 		return make_folder(all, m, err);
 	if (m->kind)
 		return mount_it(all, m, o, failure, err);
+	if (attach_is_image(m->ready))
+		return make_folder(all, m, err) < 0 ? -1 : attach_image(m, o, err);
 	if (m->ready && m->ready->kept)
 		return take_prepared(m, o, err);
 	return take_bind(m, o, failure, err);
@@ -130,6 +128,7 @@ static void release_one(struct data_mount *m)
 	loop_remove(m->helper_source);
 	if (m->mounted)
 		mount_remove(m->path);
+	rootfs_layers_release(m->layers);
 	process_release(&m->helper);
 	close_fdp(&m->log_fd);
 	close_fdp(&m->fd);
@@ -215,7 +214,7 @@ int data_detach(struct data_mounts *m, uint64_t flush_ms, size_t *failed,
 		return 0;
 	for (size_t i = 0; i < m->count; i++) {
 		struct data_mount *one = &m->items[i];
-		if (rc < 0 || !one->mounted || one->source->mode != DATA_RW_MOUNT ||
+		if (rc < 0 || !one->mounted || one->source->mode != DATA_RW_MOUNT || !one->kind ||
 			!one->kind->flush)
 			continue;
 		rc = one->kind->flush(one, deadline, failure, err);

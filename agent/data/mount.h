@@ -7,6 +7,7 @@
 
 #include "agent/data/data.h"
 #include "base/process.h"
+#include "oci/runtime/rootfs.h"
 
 struct data_mount;
 
@@ -35,7 +36,12 @@ struct data_mount {
 	int log_fd;	       // what it prints; -1
 	unsigned connection;   // /sys/fs/fuse/connections/<n>; 0: none
 	struct loop_source *helper_source;
+	struct rootfs_layers *layers; // of an image; NULL
 };
+
+// Was an image of a registry prepared? Then mount its tree, read-only, at m->path.
+bool attach_is_image(const struct data_ready *ready);
+int attach_image(struct data_mount *m, const struct data_options *o, struct error *err);
 
 // Look whether a mount answers (statfs(2) and one entry), in a child that is killed at the
 // deadline. 0: it does. -1 with DATA_STALLED, or how the look failed.

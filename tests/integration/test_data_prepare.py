@@ -646,3 +646,30 @@ def test_image(tmp, layout, small_image, scripted, prepare):
     scripted.stop()
     assert one(prepare({**source, "cache": PINNED}))["reused"]
     assert one(prepare({"kind": OCI, "reference": ready["kept"]}))["reused"]
+
+
+def test_an_image_is_shown(tmp, layout, small_image, scripted, prepare):
+    """Its merged tree, read-only, as long as it is attached; nothing stays mounted."""
+    source = {"kind": OCI, "reference": scripted.reference()}
+    process = prepare(source, start_only=True, attach=str(tmp / "inputs"))
+    said = json.loads(process.stdout.readline())
+    shown = tmp / "inputs/input0"
+    assert said["path"] == str(shown), said
+    assert (shown / "etc/hostname").read_text() == "stoker\n"
+    with pytest.raises(OSError, match="Read-only"):
+        (shown / "new").touch()
+    process.communicate(timeout=10)
+    assert process.returncode == 0 and not shown.is_mount()
+    assert str(tmp) not in pathlib.Path("/proc/self/mounts").read_text()
+
+
+def test_a_file_is_leased_with_its_folder(tmp, server, prepare):
+    """What holds a single file holds the tree that it lies in."""
+    process = prepare({"kind": INLINE, "content": "a"}, start_only=True, attach=str(tmp / "inputs"))
+    said = json.loads(process.stdout.readline())
+    data = random.Random(1).randbytes(100_000)
+    for i in range(2):
+        other = {"kind": HTTP, "files": [{"url": server.add(f"/{i}", data[i:])}]}
+        one(prepare(other, high_bytes=1, low_bytes=1))
+    assert pathlib.Path(said["path"]).read_text() == "a"
+    process.communicate(timeout=10)

@@ -2,7 +2,8 @@
 //
 // data_driver STATE ORDERS: prepares the inputs that the JSON file ORDERS describes (members as
 // below), prints one line of JSON of what came of it, and then, if standard input is a pipe, waits
-// for its end, so that the leases last.
+// for its end, so that the leases last. `attach` names a folder below which they are attached
+// first.
 #include "agent/data/data.h"
 #include "agent/data/http.h"
 #include "agent/data/unpack.h"
@@ -25,6 +26,7 @@ struct orders {
 	struct registry_config registries;
 	struct data_source *sources;
 	size_t count;
+	const char *attach;
 };
 
 static json_decode_fn decode_file, decode_files, decode_source, decode_sources, decode_number;
@@ -113,6 +115,7 @@ static int read_orders(struct arena *a, const char *path, struct orders *o, stru
 		{"max_bytes", json_decode_uint64, offsetof(struct orders, policy.max_bytes), 0},
 		{"keep_free_bytes", json_decode_uint64,
 			offsetof(struct orders, policy.cache.keep_free_bytes), 0},
+		{"attach", json_decode_string, offsetof(struct orders, attach), 0},
 		{"high_bytes", json_decode_uint64, offsetof(struct orders, policy.cache.high_bytes),
 			0},
 		{"low_bytes", json_decode_uint64, offsetof(struct orders, policy.cache.low_bytes),
@@ -160,6 +163,30 @@ static void print_ready(struct json_writer *w, const struct data_ready *ready, s
 	json_write_close_array(w);
 }
 
+static void wait_for_end(void)
+{
+	struct stat st;
+	char byte;
+	if (fstat(0, &st) == 0 && S_ISFIFO(st.st_mode))
+		while (read(0, &byte, 1) > 0)
+			;
+}
+
+// "path" in the output is that of the first input.
+static struct data_mounts *attach(const struct data_options *o, const struct data_ready *ready,
+	const char *folder, struct json_writer *w)
+{
+	enum data_failure failure;
+	size_t failed;
+	struct error err = {0};
+	cleanup_fd int fd = directory_ensure(AT_FDCWD, folder, 0700, &err);
+	struct data_mounts *m = fd < 0 ? NULL : data_attach(o, ready, fd, &failed, &failure, &err);
+	for (size_t i = 0; i < o->count; i++) // what is attached has leases of its own
+		close_fdp((int *)&ready[i].lease_fd);
+	json_write_member(w, "path", m ? data_mounts_path(m, 0) : err.text);
+	return m;
+}
+
 static int prepare(const char *state, const struct orders *orders, struct arena *a)
 {
 	struct error err = {0}, ignored;
@@ -190,13 +217,17 @@ static int prepare(const char *state, const struct orders *orders, struct arena 
 	json_write_member(w, "text", err.text);
 	json_write_member(w, "notices", notices.data ? notices.data : "");
 	json_write_member_int(w, "canceled", canceled);
+	struct data_mounts *mounts = NULL;
 	if (status == 0)
 		print_ready(w, ready, o.count);
+	if (status == 0 && orders->attach)
+		mounts = attach(&o, ready, orders->attach, w);
 	json_write_close_object(w);
 	json_writer_finish(w, &text, &ignored);
 	printf("%s\n", text.data);
 	fflush(stdout);
-	return 0;
+	wait_for_end();
+	return data_detach(mounts, 1000, &failed, &failure, &err) < 0;
 }
 
 int main(int argc, char **argv)
@@ -204,7 +235,6 @@ int main(int argc, char **argv)
 	cleanup_arena struct arena arena = {0};
 	struct orders orders = {.registries = registry_config_default};
 	struct error err = {0};
-	struct stat st;
 	if (argc == 2 && streq(argv[1], "data"))
 		return data_http_main();
 	if (argc == 2 && streq(argv[1], "unpack"))
@@ -222,9 +252,5 @@ int main(int argc, char **argv)
 	}
 	int status = prepare(argv[1], &orders, &arena);
 	buffer_release(&notices);
-	char byte;
-	if (fstat(0, &st) == 0 && S_ISFIFO(st.st_mode))
-		while (read(0, &byte, 1) > 0)
-			;
 	return status;
 }
