@@ -249,7 +249,7 @@ static int get_inputs(struct run_prepare *p, struct error *err)
 	if (run_enter(p->job->run, RUN_PREPARING, "inputs", err) < 0)
 		return -1;
 	struct data_ready *ready;
-	const struct data_options o = {
+	struct data_options o = {
 		.store = p->command->store,
 		.policy = &p->command->config.data,
 		.registries = &p->command->config.registries,
@@ -260,6 +260,8 @@ static int get_inputs(struct run_prepare *p, struct error *err)
 		.data = (void *)spec,
 		.canceled = &p->canceled,
 	};
+	if (command_layer_format(p->command, NULL, &o.layer_format, err) < 0)
+		return -1;
 	phase_line_init(&line.line, "inputs");
 	phase_line_begin(&line.line, "fetching", NULL);
 	int rc = data_prepare(&o, &p->arena, &ready, &failed, &failure, err);
