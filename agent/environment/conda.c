@@ -122,8 +122,9 @@ struct json_strings conda_alias_command(struct arena *a, const struct conda_opti
 		words(&w, (const char *const[]){o->path, "config", "list", "--all", "--no-rc",
 				  "channel_alias", NULL});
 	else
-		words(&w, (const char *const[]){
-				  o->path, "config", "--show", "channel_alias", "--json", NULL});
+		// Not --json: there it is an object of the address's parts.
+		words(&w,
+			(const char *const[]){o->path, "config", "--show", "channel_alias", NULL});
 	return w.list;
 }
 

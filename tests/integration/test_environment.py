@@ -230,6 +230,16 @@ def test_conda(lab, conda_image):
     lab.assert_clean()
 
 
+@pytest.mark.parametrize("tool", ["conda", "micromamba"])
+def test_channels_with_a_name_only(lab, make_tool_image, tool):
+    """They are where the tool says, order and all."""
+    image = make_tool_image(tool, {"conda": "23.3.1", "micromamba": "1.5.8"}[tool])
+    script = "print(open('/opt/stoker/env/share/in-both').read())"
+    packages = {"conda_packages": ["in-both", "python"], "script": script}
+    job = lab.job(image, **packages, environment={"channels": ["other", "main"]})
+    assert lab.stoker("run", job).stdout.strip() == "other"
+
+
 def test_micromamba(lab, micromamba_image):
     found, _ = lab.run(micromamba_image, ["labmath"], conda_packages=["labmath=1.2", "python"])
     assert found["labmath"] == "1.2.0"
