@@ -280,7 +280,7 @@ static int refuse_others(struct pip_text *t)
 	if (strstr(t->at, "://") && strcspn(t->at, "@ ") > strcspn(t->at, ":"))
 		return pip_fail(t, "write the package's name before its address: name @ https://…");
 	if (*t->at == '.' || *t->at == '/' || *t->at == '~' || t->at[name_length(t->at)] == '/' ||
-		(ends_with(t->text, ".whl") && !strchr(t->text, '@')))
+		(ends_with(t->at, ".whl") && !strpbrk(t->at, "@=<>!~")))
 		return pip_fail(t, "files of this machine are not there on a node; name an address "
 				   "(name @ https://…) or put the code into source_directory");
 	return 0;

@@ -183,6 +183,7 @@ static void pip_has_one_spelling(void **state)
 		{"torch==2.1.0+cu121", "torch==2.1.0+cu121"},
 		{"x==1!2.0", "x==1!2.0"},
 		{"x # why", "x"},
+		{"x==0.whl # a version", "x==0.whl"},
 		{"x;python_version<'3.12'", "x" MARKER},
 		{"x>=1 ; ( python_version<'3.12' and extra == \"a\" ) or os_name not   in 'nt, "
 		 "java'",
@@ -222,6 +223,7 @@ static void pip_refuses_with_a_remedy(void **state)
 		{"/x/y-1.whl", "files of this machine"},
 		{"lib/x", "files of this machine"},
 		{"x-1.0-py3-none-any.whl", "files of this machine"},
+		{"x-1.0-py3-none-any.whl # ours", "files of this machine"},
 		{"https://h/x.whl", "write the package's name before its address"},
 		{"git+https://h/x.git", "write the package's name before its address"},
 		{"x @ git+https://h/x.git@main", "name an archive of the commit"},
