@@ -173,6 +173,39 @@ def test_other_tools(stoker, registry, base, tree, tmp):
     assert (tmp / "bundle/rootfs/etc/hostname").read_text() == "stoker\n"
 
 
+def test_docker_family(make_stoker, registry, layout, tree, tmp):
+    """A base in Docker's media types stays in that family."""
+    layer = layout.layer(ociimage.Tar().file("a", "b"))
+    layout.image([layer], docker=True)
+    base = registry.push(layout, "share/docker")
+    stoker = make_stoker()
+    key = make_environment(stoker, base, tree, tmp)
+    reference = f"{registry.address}/share/docker-env:v1"
+    stoker("env", "push", key, reference)
+    raw = run("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}")
+    manifest = json.loads(raw)
+    docker = "application/vnd.docker."
+    assert manifest["mediaType"] == docker + "distribution.manifest.v2+json"
+    assert manifest["config"]["mediaType"] == docker + "container.image.v1+json"
+    types = [la["mediaType"] for la in manifest["layers"]]
+    assert types == [docker + "image.rootfs.diff.tar.gzip"] * 2
+    assert make_stoker()("env", "pull", reference).stdout.strip() == key
+
+
+def test_evicted(make_stoker, registry, base, tree, tmp):
+    """An environment's layer makes room like any other, and the lock stays."""
+    stoker = make_stoker()
+    key = make_environment(stoker, base, tree, tmp)
+    layer = top_layer(stoker, key)
+    with stoker.mounted(stoker.json("env", "show", "--json", key)["reference"]):
+        stoker("prune", "--all")
+        assert layer.exists()
+    stoker("prune", "--all")
+    assert not layer.exists()
+    assert [e["here"] for e in stoker.json("env", "ls", "--json")] == [False]
+    assert '"six"' in stoker("env", "lock", key).stdout
+
+
 def test_tokens(make_stoker, registry_token, layout, tree, tmp):
     """Scopes: a token for pulling is not one for pushing, and mounting needs two repositories."""
     layout.image([layout.layer(ociimage.Tar().file("a", "b"))])
