@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { WORDS_MAX = 32, SOLUTION_PACKAGES_MAX = LOCK_PACKAGES_MAX };
+enum { WORDS_MAX = 32, UNENDED_MAX = 16, SOLUTION_PACKAGES_MAX = LOCK_PACKAGES_MAX };
 
 static const struct json_limits document_limits = {
 	.bytes = STEP_OUTPUT_MAX, .depth = 32, .nodes = 2000000, .unsigned_integers = true};
@@ -177,9 +177,12 @@ const struct json *conda_document(struct arena *a, const char *output, size_t si
 	const char *end = output + size;
 	const struct json *last = NULL;
 	struct error ignored;
+	int unended = 0; // each is looked through to the end of the output
 	for (const char *p = output; p < end;) {
 		bool first = p == output || p[-1] == '\n' || p[-1] == '\0';
-		const char *behind = first && *p == '{' ? object_end(p, end) : NULL;
+		bool begins = first && *p == '{' && unended < UNENDED_MAX;
+		const char *behind = begins ? object_end(p, end) : NULL;
+		unended += begins && !behind;
 		if (!behind) {
 			p++;
 			continue;
