@@ -346,7 +346,7 @@ void build_close(struct build *b)
 	close_fdp(&b->tree_fd);
 	close_fdp(&b->opt_fd);
 	if (b->folder)
-		directory_remove(AT_FDCWD, b->folder, &ignored);
+		environment_build_remove(b->o->store, b->folder, &ignored);
 	close_fdp(&b->folder_fd);
 	free(b->folder);
 	free(b->opt_path);

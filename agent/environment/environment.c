@@ -4,6 +4,7 @@
 #include "agent/environment/build.h"
 #include "agent/environment/records.h"
 #include "agent/environment/seal.h"
+#include "agent/environment/share.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -236,8 +237,9 @@ static int seal(struct ensuring *e, struct build *b, const char *key, const stru
 	const struct environment_options *o = e->o;
 	struct environment_result *result = e->result;
 	struct seal_result sealed;
-	char base[OCI_REFERENCE_TEXT_MAX];
-	const char *reference = arena_printf(&e->arena, "stoker.invalid/environment:%s", key);
+	char base[OCI_REFERENCE_TEXT_MAX], text[OCI_REFERENCE_TEXT_MAX];
+	const struct oci_reference name = environment_reference(key);
+	const char *reference = oci_reference_format(&name, text);
 	const struct seal_options options = {
 		.store = o->store,
 		.base = o->image,
@@ -367,6 +369,28 @@ static int wait_turn(struct ensuring *e, int *lock_fd, struct error *err)
 	}
 }
 
+// Another node may have built it.
+static int fetch(struct ensuring *e, struct error *err)
+{
+	char request_key[ENVIRONMENT_KEY_SIZE], key[ENVIRONMENT_KEY_SIZE];
+	cleanup_buffer struct buffer text = {0};
+	if (e->job.reuse == JOB_REUSE_REFRESH || !e->o->config->environments.registry)
+		return 0;
+	memcpy(request_key, e->request.key, sizeof(request_key));
+	environment_phase(e->o, "looking", e->o->config->environments.registry);
+	int rc = 0;
+	if (e->has_lock) {
+		if (environment_lock_write(&e->lock, &text, key, err) < 0)
+			return -1;
+		rc = environment_fetch_key(e->o, key, e->result, err);
+	}
+	if (rc == 0 && !*e->locked_key)
+		rc = environment_fetch(e->o, request_key, e->result, err);
+	if (rc == 1)
+		memcpy(e->result->request_key, request_key, sizeof(request_key));
+	return rc;
+}
+
 static int ensure(struct ensuring *e, struct error *err)
 {
 	cleanup_fd int lock_fd = -1;
@@ -379,7 +403,14 @@ static int ensure(struct ensuring *e, struct error *err)
 	if (wait_turn(e, &lock_fd, err) < 0)
 		return -1;
 	rc = find(e, asked, err);
-	return rc != 0 ? rc : make(e, err);
+	if (rc == 0)
+		rc = fetch(e, err);
+	if (rc != 0)
+		return rc;
+	if (make(e, err) < 0)
+		return -1;
+	environment_offer(e->o, e->result->key);
+	return 0;
 }
 
 int environment_ensure(const struct environment_options *o, struct environment_result *result,

@@ -23,8 +23,9 @@
 enum { ENVIRONMENT_LAYOUT = 1, ENVIRONMENT_KEY_SIZE = 65 };
 
 struct environment_events {
-	// A phase begins: "resolving", "waiting" (for another build of the same), "downloading",
-	// "installing", "verifying", "sealing"; with why or what in one line (may be NULL).
+	// A phase begins: "looking" (in the registry), "resolving", "waiting" (for another build of
+	// the same), "downloading", "installing", "verifying", "sealing"; with why or what in one
+	// line (may be NULL).
 	void (*phase)(void *data, const char *name, const char *detail);
 	// Bytes so far of how many (0: unknown), in this phase.
 	void (*progress)(void *data, uint64_t done, uint64_t total);

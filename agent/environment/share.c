@@ -370,7 +370,8 @@ static int take_answer(
 	return 1;
 }
 
-int environment_fetch(const struct environment_options *o, const char *request_key,
+// 1 with the result, 0 there is none of that tag.
+static int fetch_tag(const struct environment_options *o, const char *kind, const char *key,
 	struct environment_result *r, struct error *err)
 {
 	static const struct pull_events events = {
@@ -391,9 +392,9 @@ int environment_fetch(const struct environment_options *o, const char *request_k
 		.canceled = o->canceled,
 	};
 	if (repository_of(o->config, &from, err) == 0) {
-		snprintf(from.tag, sizeof(from.tag), "req-%.*s", TAG_DIGITS, request_key);
+		snprintf(from.tag, sizeof(from.tag), "%s-%.*s", kind, TAG_DIGITS, key);
 		if (environment_pull(&pull, r, err) == 0)
-			return take_answer(o, request_key, r);
+			return 1;
 	}
 	if (o->canceled && *o->canceled)
 		return -1;
@@ -403,4 +404,17 @@ int environment_fetch(const struct environment_options *o, const char *request_k
 	}
 	error_clear(err);
 	return 0;
+}
+
+int environment_fetch(const struct environment_options *o, const char *request_key,
+	struct environment_result *r, struct error *err)
+{
+	int rc = fetch_tag(o, "req", request_key, r, err);
+	return rc == 1 ? take_answer(o, request_key, r) : rc;
+}
+
+int environment_fetch_key(const struct environment_options *o, const char *key,
+	struct environment_result *r, struct error *err)
+{
+	return fetch_tag(o, "env", key, r, err);
 }

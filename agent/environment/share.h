@@ -58,5 +58,8 @@ int environment_pull(
 // when there is no repository, or it cannot be asked: then with a notice), -1 only when canceled.
 int environment_fetch(const struct environment_options *o, const char *request_key,
 	struct environment_result *r, struct error *err);
+// The same for an environment that is known: what a job's lock names, or what was here once.
+int environment_fetch_key(const struct environment_options *o, const char *key,
+	struct environment_result *r, struct error *err);
 // After a build: push it if the node is told to. A failure is a notice.
 void environment_offer(const struct environment_options *o, const char *key);

@@ -105,7 +105,7 @@ def lab(_node, tmp, package_index, channels):
         else:
             folder.unlink(missing_ok=True)
     for line in _node("images").stdout.splitlines():
-        if line.startswith("stoker.invalid/"):
+        if line.startswith("stoker.local/"):
             _node("rmi", line.split()[0])
     yield Lab(_node, tmp, package_index, channels)
     _node.assert_nothing_left()
@@ -271,8 +271,8 @@ def test_bad_conda_packages(lab, conda_image, package, code, evidence):
 def test_hostile_scripts(lab, conda_image, package, policy, code):
     """A package's script ends with its build, whatever it does."""
     lab.configure(**policy)
-    lab.fails(conda_image, conda_packages=[package], environment={"max_seconds": 8})
-    assert code is None or lab.cause()["code"] == f"Environment{code}"
+    _, said = lab.fails(conda_image, conda_packages=["python", package], environment={"max_seconds": 8})
+    assert code is None or lab.cause()["code"] == f"Environment{code}", said
     lab.assert_clean()
 
 
