@@ -179,15 +179,21 @@ static int configure(struct server *s, struct error *err)
 		&s->arena, text.data ? text.data : "", text.size, &s->settings, err);
 }
 
+// Loading libraries comes before the confinement.
+static int start(struct server *s, struct error *err)
+{
+	if (configure(s, err) < 0 || registry_client_open(&s->client, &s->settings, err) < 0)
+		return -1;
+	s->client.states[0].auth.actions = "pull,push";
+	return fetcher_confine(err);
+}
+
 int pusher_main(void)
 {
 	struct server s = {0};
 	struct error err = {0};
 	signal(SIGPIPE, SIG_IGN); // older TLS code of libcurl writes without MSG_NOSIGNAL
-	// Loading libraries comes before the confinement.
-	int status = configure(&s, &err) < 0 ||
-		     registry_client_open(&s.client, &s.settings, &err) < 0 ||
-		     fetcher_confine(&err) < 0 || serve(&s, &err) < 0;
+	int status = start(&s, &err) < 0 || serve(&s, &err) < 0;
 	if (status && s.settings.path)
 		end_command(&s, false, &err);
 	else if (status)

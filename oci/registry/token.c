@@ -59,7 +59,8 @@ static void append_escaped(
 static void append_query(
 	const struct registry_auth *a, const struct challenge *c, bool form, struct buffer *b)
 {
-	cleanup_free char *own = xasprintf("repository:%s:pull", a->path);
+	cleanup_free char *own =
+		xasprintf("repository:%s:%s", a->path, a->actions ? a->actions : "pull");
 	const char *scope = *c->scope ? c->scope : own;
 	if (*c->service)
 		append_escaped(a, b, "service", c->service, strlen(c->service));

@@ -15,6 +15,7 @@ struct registry_auth {
 	struct http *http;
 	const struct registry_endpoint *endpoint;
 	const char *subject, *path;
+	const char *actions; // to ask for where a challenge names no scope; NULL: "pull"
 	char *header;	     // value of Authorization; NULL: none
 	unsigned generation; // counts the headers there have been
 	struct transfer *fetching;

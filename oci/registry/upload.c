@@ -171,9 +171,18 @@ static void on_patch(void *data, const struct error *err)
 		recover(u, err);
 		return;
 	}
+	uint64_t before = u->at;
 	u->at += u->o.size - u->at < UPLOAD_CHUNK ? u->o.size - u->at : UPLOAD_CHUNK;
 	if (u->has_uploaded && u->uploaded < u->at)
 		u->at = u->uploaded; // it took less
+	if (u->at <= before) {	     // or nothing, which could go on for ever
+		struct error nothing;
+		error_set(&nothing, ERROR_UNAVAILABLE,
+			"%s: the registry keeps nothing of what is sent",
+			u->client->settings->subject);
+		recover(u, &nothing);
+		return;
+	}
 	if (u->at > u->reached) {
 		u->reached = u->at;
 		u->failures = 0;

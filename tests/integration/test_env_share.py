@@ -400,6 +400,18 @@ def test_resumed(stoker, base, target, tmp, remembers):
     assert (target.received < 90_000_000) == remembers
 
 
+def test_forgetful(stoker, base, target, tmp):
+    """A registry that takes chunks and keeps none does not hold us for ever."""
+    stoker.configure(registries={"stall_timeout": 1, "retries": 1})
+    big = tmp / "tree/opt/stoker/env/big"
+    big.parent.mkdir(parents=True)
+    big.write_bytes(os.urandom(70_000_000))
+    key = make_environment(stoker, base, tmp / "tree", tmp)
+    target.forgets = True
+    stoker.fails("env", "push", key, f"{target.address}/x:v1", needles=["keeps nothing"])
+    assert target.manifests == {}
+
+
 def test_upload_elsewhere(stoker, environment, target, tmp):
     """The registry may send us to another host, but our password does not go there."""
     other = faulty_registry.UploadRegistry()
