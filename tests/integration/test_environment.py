@@ -271,7 +271,9 @@ def test_bad_conda_packages(lab, conda_image, package, code, evidence):
 def test_hostile_scripts(lab, conda_image, package, policy, code):
     """A package's script ends with its build, whatever it does."""
     lab.configure(**policy)
-    _, said = lab.fails(conda_image, conda_packages=["python", package], environment={"max_seconds": 8})
+    _, said = lab.fails(
+        conda_image, conda_packages=["python", package], environment={"max_seconds": 8}
+    )
     assert code is None or lab.cause()["code"] == f"Environment{code}", said
     lab.assert_clean()
 
