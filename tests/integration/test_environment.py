@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 
+import condalab
 import node
 import ociimage
 import pytest
@@ -276,6 +277,74 @@ def test_hostile_scripts(lab, conda_image, package, policy, code):
     )
     assert code is None or lab.cause()["code"] == f"Environment{code}", said
     lab.assert_clean()
+
+
+def test_order_of_channels(lab, conda_image):
+    """It decides which package is meant, so it makes another environment."""
+    channels = [f"{lab.channels.url}/{name}" for name in ("main", "other")]
+    script = "import json; print(json.dumps(open('/opt/stoker/env/share/in-both').read()))"
+    for ordered in (channels, channels[::-1]):
+        found, _ = lab.run(
+            conda_image,
+            conda_packages=["in-both", "python"],
+            environment={"channels": ordered},
+            script=script,
+        )
+        assert found.strip() == ordered[0].rpartition("/")[2]
+    assert len(lab.records()) == 2
+
+
+def test_image_packages(lab, make_image_with_package):
+    """Seen where the job wants them, and never changed."""
+    image = make_image_with_package
+    found, _ = lab.run(image, ["of_image", "wheelmath"], pip_packages=["wheelmath==1.0"],
+                       environment={"inherit_image_packages": True})  # fmt: skip
+    assert found["of_image"] == "7"
+    script = (
+        "import importlib.util, json; print(json.dumps(bool(importlib.util.find_spec('of_image'))))"
+    )
+    found, _ = lab.run(image, pip_packages=["wheelmath==1.0"], script=script)
+    assert found is False
+
+
+@pytest.fixture
+def make_image_with_package(registry, tmp):
+    package = ociimage.Tar().file(
+        "usr/lib/python3/dist-packages/of_image.py", "__version__ = '7'\n"
+    )
+    layers = [condalab.base_layer(), condalab.pip_layer()]
+    return condalab.push(registry, tmp / "layout", "environment/with-package", layers, package)
+
+
+def test_refresh_and_age(lab, pip_image):
+    """Asked anew, a request may lead to the environment that is here: nothing is built twice."""
+    lab.run(pip_image, pip_packages=["wheelmath"])
+    lab.index.heal()
+    _, said = lab.run(pip_image, pip_packages=["wheelmath"], environment={"reuse": "refresh"})
+    assert "/simple/wheelmath/" in lab.index.paths()
+    assert lab.index.downloads() == []
+    assert len(lab.records()) == 1
+    time.sleep(1.1)
+    lab.index.heal()
+    lab.run(pip_image, pip_packages=["wheelmath"], environment={"max_age": 1})
+    assert "/simple/wheelmath/" in lab.index.paths()
+
+
+def test_shared_by_registry(lab, make_stoker, tmp, registry, pip_image):
+    """What one node has built another one pulls: the same layer, no build, no package."""
+    repository = f"{registry.address}/environment/shared"
+    lab.configure(registry=repository, push=True)
+    lab.run(pip_image, pip_packages=["wheel-app"])
+    (first,) = lab.records()
+    other = Lab(make_stoker(), tmp / "other", lab.index, lab.channels)
+    other.configure(registry=repository)
+    lab.index.heal()
+    found, said = other.run(pip_image, ["wheelmath"], pip_packages=["wheel-app"])
+    assert found["wheelmath"] == "1.1"
+    assert "pulled from" in said
+    assert lab.index.paths() == []
+    (record,) = other.records()
+    assert (record["key"], record["layer"]) == (first["key"], first["layer"])
 
 
 def test_image_without_tools(lab, python_image, busybox_image):
