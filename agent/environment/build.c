@@ -11,7 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TELL_MS = 200 };
+enum {
+	TELL_MS = 200,
+	SPACE_BYTES = 64 * 1024 * 1024,
+	SPACE_INODES = 5000,
+	SPACE_TIMES = 4, // what a package takes, unpacked and sealed, of its archive's size
+};
 
 // ---- telling
 
@@ -317,6 +322,18 @@ static struct json_strings sources(struct build *b)
 	return s;
 }
 
+// How much will be needed is known from a lock only; else there is at least room to begin.
+static int check_space(struct build *b, struct error *err)
+{
+	uint64_t bytes = SPACE_BYTES;
+	struct error full;
+	for (size_t i = 0; b->from && i < b->from->conda_count; i++)
+		bytes += SPACE_TIMES * b->from->conda[i].size;
+	if (store_make_room(b->o->store, bytes, SPACE_INODES, &full) == 0)
+		return 0;
+	return build_fail(b, ENVIRONMENT_NO_SPACE, err, "building an environment %s", full.text);
+}
+
 int build_open(struct build *b, struct error *err)
 {
 	uint64_t seconds = b->request->job->max_seconds ? b->request->job->max_seconds
@@ -324,7 +341,7 @@ int build_open(struct build *b, struct error *err)
 	b->folder_fd = b->tree_fd = b->opt_fd = -1;
 	b->place = (struct step_place){.o = b->o, .listen_fd = -1};
 	const char *path = tools_path(b->arena, b->o, err);
-	if (!path || open_tree(b, err) < 0)
+	if (!path || check_space(b, err) < 0 || open_tree(b, err) < 0)
 		return -1;
 	b->env = pip_environment(b->arena, path);
 	const struct json_strings from = sources(b);

@@ -64,6 +64,12 @@ static int take_lock(struct ensuring *e, struct error *err)
 		if (streq(e->lock.tool, tools[i].name))
 			e->job.tool = tools[i].tool;
 	e->job.inherit_image_packages = e->lock.inherit_image_packages;
+	// Nothing is solved, so none is asked; but conda packages without channels are refused.
+	if (e->lock.conda_count && !e->job.channels.count) {
+		const char **channel = arena_array(&e->arena, const char *, 2);
+		channel[0] = e->lock.conda[0].url;
+		e->job.channels = (struct json_strings){channel, 1};
+	}
 	e->has_lock = true;
 	return 0;
 }
@@ -155,7 +161,10 @@ static int remembered_failure(
 	e->trouble->remembered = true;
 	if (x->evidence)
 		buffer_puts(&e->trouble->evidence, x->evidence);
-	return error_set(err, ERROR_INVALID, "%s", x->text ? x->text : "it failed before");
+	return error_set(err, ERROR_INVALID, "%s (so it failed %lld s ago; asked anew in %lld s)",
+		x->text ? x->text : "no environment",
+		(long long)(wall_ms() - x->resolved_ms) / 1000,
+		(long long)(x->until_ms - wall_ms() + 999) / 1000);
 }
 
 // 1 reused, 0 it is to be made, -1. `since`: what was resolved after that is fresh in any case:

@@ -35,13 +35,14 @@ class Lab:
     def configure(self, **more):
         hosts = [self.index.address, self.channels.address]
         self.stoker.configure(
+            registries={"retries": 1},
             environments={
                 "index_url": f"{self.index.url}/simple",
                 "channels": [f"{self.channels.url}/main"],
                 "local_hosts": hosts,
                 "network": False,
                 **more,
-            }
+            },
         )
 
     def job(self, image, imports=(), script=SCRIPT, **keys):
@@ -273,7 +274,7 @@ def test_hostile_scripts(lab, conda_image, package, policy, code):
     """A package's script ends with its build, whatever it does."""
     lab.configure(**policy)
     _, said = lab.fails(
-        conda_image, conda_packages=["python", package], environment={"max_seconds": 8}
+        conda_image, conda_packages=["python", package], environment={"max_seconds": 5}
     )
     assert code is None or lab.cause()["code"] == f"Environment{code}", said
     lab.assert_clean()
@@ -397,12 +398,12 @@ def test_one_build_for_many_jobs(lab, pip_image):
 def test_same_lock_same_layer(lab, make_stoker, tmp, pip_image):
     """Two nodes build from one lock: layer and configuration are the same to the byte, and they are those
     of the build that made the lock."""
-    lab.run(pip_image, pip_packages=["wheel-app", "builds"])
+    lab.run(pip_image, pip_packages=["wheel-app"])
     (first,) = lab.records()
     lock = tmp / "lock.json"
     lock.write_text(first["lock"])
-    for i in range(2):
-        other = Lab(make_stoker(), tmp / f"other{i}", lab.index, lab.channels)
+    for node_number in range(2):
+        other = Lab(make_stoker(), tmp / f"other{node_number}", lab.index, lab.channels)
         found, said = other.run(
             pip_image, ["wheelmath"], environment={"reuse": "locked", "lock_file": str(lock)}
         )
@@ -411,6 +412,24 @@ def test_same_lock_same_layer(lab, make_stoker, tmp, pip_image):
         (record,) = other.records()
         assert record["key"] == first["key"]
         assert record["layer"] == first["layer"]
+
+
+def test_same_lock_of_conda(lab, make_stoker, tmp, conda_image):
+    """Conda's and pip's packages; no channel is named beside the lock."""
+    lab.run(conda_image, conda_packages=["labapp", "labnative"], pip_packages=["wheelmath"])
+    (first,) = lab.records()
+    lock = tmp / "lock.json"
+    lock.write_text(first["lock"])
+    other = Lab(make_stoker(), tmp / "other", lab.index, lab.channels)
+    other.configure(channels=[])
+    found, _ = other.run(
+        conda_image,
+        ["labapp", "wheelmath"],
+        environment={"reuse": "locked", "lock_file": str(lock)},
+    )
+    assert found["env"]["LABNATIVE_MODE"] == "fast"
+    (record,) = other.records()
+    assert (record["key"], record["layer"]) == (first["key"], first["layer"])
 
 
 def test_cancel(lab, pip_image):
