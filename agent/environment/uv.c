@@ -127,7 +127,8 @@ static int read_wheels(struct arena *a, const char *p, const char *end, struct u
 		return error_set(err, ERROR_LIMIT, "%s: %s has more than %d wheels", UV_LOCK,
 			package->name ? package->name : "a package", WHEELS_MAX);
 	struct uv_file *all = arena_array(a, struct uv_file, count + package->wheel_count);
-	memcpy(all, package->wheels, package->wheel_count * sizeof(*all));
+	if (package->wheel_count)
+		memcpy(all, package->wheels, package->wheel_count * sizeof(*all));
 	const char *at = memmem(p, (size_t)(end - p), mark, strlen(mark));
 	while (at) {
 		const char *next = memmem(at + 1, (size_t)(end - at - 1), mark, strlen(mark));
