@@ -8,12 +8,18 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import time
+import zipfile
 
 import condalab
 import node
 import ociimage
 import pytest
+from test_rootless import place, ranges, single, user  # noqa: F401
+
+UV = "0.13.9"
+LAYERS = {}  # of environments that several tests build: the same, whoever does it
 
 SCRIPT = """
 import importlib, json, os, sys
@@ -80,6 +86,10 @@ class Lab:
             json.loads(p.read_text()) for p in (self.stoker.state / "environments").glob("*.json")
         ]
 
+    def assert_same_layer(self, name):
+        (record,) = self.records()
+        assert LAYERS.setdefault(name, record["layer"]) == record["layer"]
+
     def assert_clean(self):
         """Nothing is left of builds: no folder, no run of a step."""
         build = self.stoker.state / "environments/build"
@@ -133,6 +143,7 @@ def test_pip(lab, pip_image):
     ]  # fmt: skip
     assert all(p["url"].startswith(lab.index.url) and len(p["sha256"]) == 64 for p in lock["pip"])
     assert "1041" not in record["lock"]
+    lab.assert_same_layer("wheel-app")
     lab.assert_clean()
     lab.index.heal()
     found, said = lab.run(pip_image, ["wheelmath"], pip_packages=["Wheel_App"])
@@ -202,6 +213,63 @@ def test_hanging_index_and_time_limit(lab, pip_image):
     lab.assert_clean()
 
 
+@pytest.mark.parametrize("who", ["user", "single"])
+def test_ordinary_user(request, who, place, package_index, channels, pip_image):  # noqa: F811
+    """With ids of his own and without: built and used like root's."""
+    made = request.getfixturevalue(who)
+    lab = Lab(made, place, package_index, channels)
+    os.chmod(place, 0o755)
+    found, _ = lab.run(pip_image, ["wheelmath"], pip_packages=["wheel-app"])
+    assert found["wheelmath"] == "1.1"
+    _, said = lab.run(pip_image, pip_packages=["wheel-app"])
+    assert "environment reused" in said
+    lab.assert_same_layer("wheel-app")
+    lab.assert_clean()
+
+
+@pytest.fixture(scope="session")
+def uv():
+    """The static program, from the package index that this machine knows."""
+    machine = os.uname().machine
+    with condalab.kept("uv", UV, machine) as (folder, work):
+        if work:
+            (pip,) = pathlib.Path("/usr/share/python-wheels").glob("pip-*.whl")
+            subprocess.run(
+                ["/usr/bin/python3", f"{pip}/pip", "download", "-q", "--no-deps", "-d", work,
+                 "--platform", f"musllinux_1_1_{machine}", "--only-binary=:all:", f"uv=={UV}"],
+                check=True,
+            )  # fmt: skip
+            (wheel,) = work.glob("uv-*.whl")
+            with zipfile.ZipFile(wheel) as z:
+                (name,) = [n for n in z.namelist() if n.endswith("/scripts/uv")]
+                (work / "uv").write_bytes(z.read(name))
+            (work / "uv").chmod(0o755)
+            wheel.unlink()
+    return folder / "uv"
+
+
+def test_uv(lab, pip_image, uv, tmp):
+    """The node's uv, where the job chose it; its lock tells which wheel was taken."""
+    lab.configure(uv=str(uv))
+    chosen = {"tool": "uv"}
+    found, _ = lab.run(pip_image, ["wheelmath"], pip_packages=["wheel-app"], environment=chosen)
+    assert found["wheelmath"] == "1.1"
+    (record,) = lab.records()
+    packages = json.loads(record["lock"])["pip"]
+    assert [p["name"] for p in packages] == ["wheel-app", "wheelmath"]
+    assert all(p["url"].endswith(".whl") and p["sha256"] for p in packages)
+    (tmp / "lock.json").write_text(record["lock"])
+    lab.stoker("rmi", record["reference"])
+    (lab.stoker.state / "environments" / f"{record['key']}.json").unlink()
+    _, said = lab.run(
+        pip_image, environment={"reuse": "locked", "lock_file": str(tmp / "lock.json")}
+    )
+    assert "from its lock" in said
+    assert lab.records()[0]["layer"] == record["layer"]
+    _, said = lab.fails(pip_image, "no-such", pip_packages=["no-such"], environment=chosen)
+    assert lab.cause()["code"] == "EnvironmentPackageNotFound"
+
+
 # ---- conda
 
 
@@ -242,9 +310,14 @@ def test_channels_with_a_name_only(lab, make_tool_image, tool):
     assert lab.stoker("run", job).stdout.strip() == "other"
 
 
-def test_micromamba(lab, micromamba_image):
-    found, _ = lab.run(micromamba_image, ["labmath"], conda_packages=["labmath=1.2", "python"])
+@pytest.mark.parametrize(
+    ("tool", "version"), [("micromamba", "1.5.8"), ("mamba", "1.5.8"), ("conda", "4.5.4")]
+)
+def test_other_tools(lab, make_tool_image, tool, version):
+    image = make_tool_image(tool, version)
+    found, _ = lab.run(image, ["labmath"], conda_packages=["labmath=1.2", "python"])
     assert found["labmath"] == "1.2.0"
+    assert json.loads(lab.records()[0]["lock"])["tool"] == {"name": tool, "version": version}
 
 
 @pytest.mark.parametrize(
