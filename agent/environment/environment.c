@@ -113,6 +113,7 @@ static int take(struct ensuring *e, const struct environment_record *r, struct e
 		return 0;
 	}
 	store_image_touch(e->o->store, &reference);
+	environment_record_touch(e->o->store, r->key);
 	memcpy(result->key, r->key, sizeof(result->key));
 	return 1;
 }

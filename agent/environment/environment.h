@@ -66,3 +66,6 @@ int environment_ensure(const struct environment_options *o, struct environment_r
 	struct environment_trouble *trouble, struct error *err);
 void environment_result_release(struct environment_result *r);
 void environment_trouble_release(struct environment_trouble *t);
+
+// Is this run a step of a build (step.h) and nobody's job? Its build removes it.
+bool environment_step_is(struct store *s, const char *run_id);
