@@ -98,6 +98,13 @@ static void on_attempt(struct attached *a, const struct json *event)
 		"%s/runs/%s/%u", a->options->job->store->state_dir, run->id, run->attempt);
 }
 
+static void on_results(struct attached *a, const struct json *event)
+{
+	const char *message = json_get_string(event, "message");
+	fprintf(stderr, "%s: the script has ended; %s\n", a->options->job->run->id,
+		message ? message : "");
+}
+
 static void copy_text(char *target, size_t size, const char *text)
 {
 	snprintf(target, size, "%s", text ? text : "");
@@ -139,6 +146,8 @@ static void on_message(void *data, uint32_t events)
 		on_started(a);
 	else if (event && streq(event, "attempt"))
 		on_attempt(a, message);
+	else if (event && streq(event, "results"))
+		on_results(a, message);
 	else if (event && streq(event, "ended"))
 		on_ended(a, message);
 }

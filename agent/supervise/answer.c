@@ -39,7 +39,8 @@ void supervisor_cancel(struct supervisor *s, enum cause_stop stop, int signo, in
 		ending_ask(&s->ending, stop, signo, grace_ms, NULL);
 	if (s->waiting)
 		loop_quit(s->loop, 0);
-	if (first)
+	// Of a script that has ended the end is known.
+	if (first && s->run->state != RUN_FINALIZING)
 		run_enter(s->run, RUN_CANCEL_REQUESTED, NULL, &ignored);
 }
 

@@ -67,8 +67,12 @@ void supervisor_inputs_close(struct supervisor *s)
 	if (s->inputs && data_detach(s->inputs, FLUSH_MS, &failed, &failure, &err) < 0) {
 		buffer_printf(&s->warnings, "%s (%s)\n", err.text, data_failure_name(failure));
 		// What the script wrote has not arrived: it has not done its work.
-		if (s->end.state == RUN_COMPLETED)
+		if (s->end.state == RUN_COMPLETED) {
 			s->end = (struct end){RUN_FAILED, cause_of_data(failure, &err), 1};
+			s->run->outcome = s->end.state;
+			s->run->cause = s->end.cause;
+			s->run->exit_status = s->end.exit_status;
+		}
 	}
 	s->inputs = NULL;
 	close_fdp(&s->inputs_fd);

@@ -12,10 +12,12 @@
 
 enum { WAIT_MS = 1000, WAIT_MS_MAX = 60 * 1000 };
 
+// Who asked for the end while the results of a failed attempt were copied wants no further one.
 static bool is_wanted(const struct supervisor *s)
 {
-	return s->end.state == RUN_FAILED && s->run->attempt <= s->request.spec.max_retries &&
-	       cause_is_retried(&s->end.cause);
+	bool stopped = s->ending.stop != STOP_NONE && s->ending.stop <= STOP_KILL;
+	return !stopped && s->end.state == RUN_FAILED &&
+	       s->run->attempt <= s->request.spec.max_retries && cause_is_retried(&s->end.cause);
 }
 
 static void announce(struct supervisor *s)

@@ -453,10 +453,12 @@ static void close_attempt(struct supervisor *s, int rc, struct error *err)
 		*err = second;
 	s->has_sandbox = false;
 	supervisor_inputs_close(s);
-	s->run->warnings = s->warnings.data;
 	output_close(&s->output);
 	s->output = (struct output){.pipe_fd = -1};
+	// Somebody may have the record written meanwhile, and the text may move.
+	s->run->warnings = NULL;
 	supervisor_results_finish(s);
+	s->run->warnings = s->warnings.data;
 }
 
 // The folder of the control socket goes after the record, so that whoever finds a record without an

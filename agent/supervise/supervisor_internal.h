@@ -34,6 +34,7 @@ struct supervisor {
 	int inputs_fd;		     // the folder of their mount points; -1
 	struct outputs_link results; // fd -1: nothing is copied
 	struct loop_source *results_source;
+	char results_trouble[sizeof(((struct error *)0)->text)]; // what keeps them; "" nothing
 	struct sandbox sandbox;
 	struct loop_source *network_source; // NULL: there is none to watch
 	struct loop_source *exit_source, *deadline;
