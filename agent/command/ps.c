@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/run_lookup.h"
+#include "agent/environment/environment.h"
 #include "base/json_write.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -31,7 +32,8 @@ static int newest_first(const void *a, const void *b)
 	return x->created_us < y->created_us ? 1 : x->created_us > y->created_us ? -1 : 0;
 }
 
-// A run that is removed meanwhile is passed over.
+// A run that is removed meanwhile is passed over. What builds environments is seen as the phase of
+// the run that waits for it, and by itself only among all.
 static int read_rows(struct store *s, bool all, struct arena *a, struct row **rows, size_t *count,
 	struct error *err)
 {
@@ -45,7 +47,8 @@ static int read_rows(struct store *s, bool all, struct arena *a, struct row **ro
 		cleanup_run_found struct run_found run = {.fd = -1};
 		struct error ignored;
 		struct row *row = &(*rows)[*count];
-		if (run_find(s, ids[i], &run, &ignored) < 0 ||
+		if ((!all && environment_step_is(s, ids[i])) ||
+			run_find(s, ids[i], &run, &ignored) < 0 ||
 			run_document_read(run.fd, a, &row->run, &ignored) < 0)
 			continue;
 		row->id = ids[i];
@@ -149,7 +152,8 @@ int command_ps(struct command *c, int argc, char **argv, struct error *err)
 {
 	bool all = false, json = false;
 	const struct option options[] = {
-		{OPTION_FLAG, 'a', "all", NULL, "those that have ended too", &all},
+		{OPTION_FLAG, 'a', "all", NULL, "those that have ended too, and steps of builds",
+			&all},
 		{OPTION_FLAG, 0, "json", NULL, "for programs", &json},
 		{OPTION_END},
 	};

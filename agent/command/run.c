@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/attach.h"
 #include "agent/command/command.h"
+#include "agent/command/run_inputs.h"
 #include "agent/command/run_prepare.h"
 #include "agent/command/run_remove.h"
 #include "agent/command/run_request.h"
+#include "agent/data/outputs.h"
 #include "agent/job/git.h"
 #include "agent/job/other_runtime.h"
 #include "base/memory.h"
@@ -25,8 +27,22 @@ static int choose_image(
 	return oci_reference_parse(s->image, &q->reference, err);
 }
 
+// Results that did not arrive are no failure of the job, but whoever waits for them must know.
+static void report_results(const struct run *run)
+{
+	struct outputs_status s;
+	struct error err;
+	if (outputs_status_read(run->fd, &s, &err) <= 0 ||
+		(s.state != OUTPUTS_FAILED && s.state != OUTPUTS_INCOMPLETE))
+		return;
+	fprintf(stderr,
+		"%s: results are not all copied: %s; finish it by: stoker outputs push %s\n",
+		run->id, s.message, run->id);
+}
+
 static int report(const struct run *run, const struct attach_result *r)
 {
+	report_results(run);
 	if (streq(r->state, run_state_name(RUN_COMPLETED)))
 		fprintf(stderr, "%s: Completed; results in %s\n", run->id, run->path);
 	else
@@ -53,19 +69,31 @@ static int end_early(const struct run_prepare *p, bool quiet, struct error *err)
 	return -1;
 }
 
-// The container is described as for a start, in a run that is removed again.
-static int print_config(struct command *c, const struct job *job, struct error *err)
+static int describe(
+	struct command *c, const struct job *job, struct buffer *json, struct error *err)
 {
 	struct sandbox sandbox;
 	struct error second = {0};
+	if (sandbox_open(&sandbox, job, &c->config.policy, err) < 0)
+		return -1;
+	int rc = other_runtime_config(&sandbox, json, err);
+	if (sandbox_close(&sandbox, NULL, rc < 0 ? &second : err) < 0)
+		rc = -1;
+	return rc;
+}
+
+// The container is described as for a start, in a run that is removed again.
+static int print_config(struct command *c, struct job *job, struct error *err)
+{
+	struct error second = {0};
 	cleanup_buffer struct buffer json = {0};
 	const struct cause cause = {.class = CAUSE_USER, .code = "NotRun", .exit_code = -1};
-	int rc = sandbox_open(&sandbox, job, &c->config.policy, err);
-	if (rc == 0) {
-		rc = other_runtime_config(&sandbox, &json, err);
-		if (sandbox_close(&sandbox, NULL, rc < 0 ? &second : err) < 0)
-			rc = -1;
-	}
+	struct data_mounts *inputs = NULL;
+	int rc = run_inputs_attach(c, job, &inputs, err);
+	job->inputs = inputs;
+	if (rc == 0)
+		rc = describe(c, job, &json, err);
+	run_inputs_detach(c, job, inputs);
 	if (run_end(job->run, RUN_CANCELED, &cause, 1, rc < 0 ? &second : err) < 0 ||
 		run_remove(c->store, job->run->id, rc < 0 ? &second : err) < 0)
 		rc = -1;
@@ -141,6 +169,7 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 	run_sweep(c->store);
 	rootfs_sweep(c->store);
 	prune(c);
+	run_prepare_hold_signals();
 	if (run_create(&run, c->store, s->experiment, q->image ? "job.json" : "job.yaml",
 		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
 		return -1;

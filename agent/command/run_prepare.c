@@ -3,9 +3,11 @@
 
 #include "agent/command/command.h"
 #include "agent/command/phase_line.h"
+#include "agent/command/run_inputs.h"
 #include "agent/environment/environment.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -171,111 +173,34 @@ static int get_environment(struct run_prepare *p, struct error *err)
 	return rc;
 }
 
-// ---- inputs
-
-static const char *secret_of(void *data, const char *name)
-{
-	const struct job_spec *spec = data;
-	for (size_t i = 0; i < spec->secret_count; i++)
-		if (streq(spec->secrets[i].name, name))
-			return spec->secrets[i].value;
-	return NULL;
-}
-
-struct inputs_line {
-	struct phase_line line;
-	const struct job_spec *spec;
-	uint64_t *done, *total; // by input
-};
-
-static void on_input(void *data, size_t index, uint64_t done, uint64_t total)
-{
-	struct inputs_line *l = data;
-	uint64_t all_done = 0, all = 0;
-	l->done[index] = done;
-	l->total[index] = total;
-	for (size_t i = 0; i < l->spec->input_count; i++) {
-		all_done += l->done[i];
-		all += l->total[i];
-	}
-	phase_line_update(&l->line, all_done, all);
-}
-
-static void on_input_notice(void *data, const char *text)
-{
-	struct inputs_line *l = data;
-	phase_line_notice(&l->line, text);
-}
-
-static bool needs_preparing(const struct data_source *s)
-{
-	return s->mode == DATA_DOWNLOAD || s->kind == DATA_HTTP || s->kind == DATA_OCI ||
-	       s->kind == DATA_INLINE || (s->kind == DATA_FSIMAGE && s->file_count);
-}
-
-static void explain_inputs(
-	struct run *run, const struct job_spec *spec, const struct data_ready *ready)
-{
-	uint64_t fetched = 0, bytes = 0;
-	size_t reused = 0, count = 0;
-	for (size_t i = 0; i < spec->input_count; i++) {
-		if (!ready[i].digest)
-			continue;
-		count++;
-		reused += ready[i].reused;
-		fetched += ready[i].fetched;
-		bytes += ready[i].bytes;
-	}
-	char size[FORMAT_SIZE_MAX];
-	run_explain(run, fetched, "%zu inputs of %s, %zu of them were here", count,
-		format_size(bytes, size), reused);
-}
-
-static int get_inputs(struct run_prepare *p, struct error *err)
-{
-	const struct job_spec *spec = p->job->spec;
-	struct inputs_line line = {.spec = spec};
-	const struct data_events events = {
-		.progress = on_input, .notice = on_input_notice, .data = &line};
-	enum data_failure failure = DATA_FAILED;
-	size_t failed = 0;
-	bool any = false;
-	for (size_t i = 0; i < spec->input_count; i++)
-		any = any || needs_preparing(&spec->inputs[i]);
-	if (!any)
-		return 0;
-	line.done = arena_array(&p->arena, uint64_t, spec->input_count);
-	line.total = arena_array(&p->arena, uint64_t, spec->input_count);
-	if (run_enter(p->job->run, RUN_PREPARING, "inputs", err) < 0)
-		return -1;
-	struct data_ready *ready;
-	struct data_options o = {
-		.store = p->command->store,
-		.policy = &p->command->config.data,
-		.registries = &p->command->config.registries,
-		.sources = spec->inputs,
-		.count = spec->input_count,
-		.secret = secret_of,
-		.events = &events,
-		.data = (void *)spec,
-		.canceled = &p->canceled,
-	};
-	if (command_layer_format(p->command, NULL, &o.layer_format, err) < 0)
-		return -1;
-	phase_line_init(&line.line, "inputs");
-	phase_line_begin(&line.line, "fetching", NULL);
-	int rc = data_prepare(&o, &p->arena, &ready, &failed, &failure, err);
-	phase_line_end(&line.line);
-	if (rc < 0) {
-		p->cause = cause_of_data(failure, err);
-		return -1;
-	}
-	explain_inputs(p->job->run, spec, ready);
-	p->job->ready = ready;
-	return 0;
-}
-
 // ---- all of it
+
+static void end_signals(sigset_t *ends)
+{
+	sigemptyset(ends);
+	sigaddset(ends, SIGINT);
+	sigaddset(ends, SIGTERM);
+	sigaddset(ends, SIGHUP);
+}
+
+void run_prepare_hold_signals(void)
+{
+	sigset_t ends;
+	end_signals(&ends);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
+}
+
+// false: a signal has come, or comes within that time.
+static bool rest(struct run_prepare *p, int64_t ms)
+{
+	sigset_t ends;
+	end_signals(&ends);
+	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	int signo = sigtimedwait(&ends, NULL, &time);
+	if (signo > 0)
+		p->canceled = signo;
+	return signo <= 0;
+}
 
 static int prepare_once(struct run_prepare *p, struct error *err)
 {
@@ -284,25 +209,11 @@ static int prepare_once(struct run_prepare *p, struct error *err)
 	if (get_image(p, err) < 0)
 		return -1;
 	p->phase = CAUSE_PREPARING;
-	if (get_environment(p, err) < 0 || get_inputs(p, err) < 0 ||
-		run_enter(p->job->run, RUN_PREPARING, "preparing", err) < 0)
+	if (get_environment(p, err) < 0 || run_inputs(p, err) < 0 ||
+		run_enter(p->job->run, RUN_PREPARING, "preparing", err) < 0 ||
+		job_snapshot(p->job, &p->command->config.policy, err) < 0)
 		return -1;
-	return job_snapshot(p->job, &p->command->config.policy, err);
-}
-
-// Signals are held back since the pull: one that comes ends the wait.
-static bool rest(struct run_prepare *p, int64_t ms)
-{
-	sigset_t ends;
-	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	sigaddset(&ends, SIGHUP);
-	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-	int signo = sigtimedwait(&ends, NULL, &time);
-	if (signo > 0)
-		p->canceled = signo;
-	return signo <= 0;
+	return rest(p, 0) ? 0 : error_set(err, ERROR_UNAVAILABLE, "canceled");
 }
 
 static bool is_worth_it(struct run_prepare *p, const struct error *err)
@@ -310,6 +221,21 @@ static bool is_worth_it(struct run_prepare *p, const struct error *err)
 	if (!p->cause.code)
 		p->cause = cause_of_error(p->phase, err);
 	return !p->canceled && p->cause.class == CAUSE_INFRASTRUCTURE;
+}
+
+// The record has room for so many phases: those of a try that failed become one.
+static int wait_for_next(struct run_prepare *p, int64_t ms, struct error *err)
+{
+	struct run *run = p->job->run;
+	const int64_t start = run->phase_count ? run->phases[0].start_ms : wall_ms();
+	fprintf(stderr, "%s: %s; tried again in %lld s\n", run->id, err->text,
+		(long long)(ms / 1000));
+	run->phase_count = 0;
+	if (run_enter(run, RUN_PREPARING, "failed tries", err) < 0)
+		return -1;
+	run->phases[0].start_ms = start;
+	run_explain(run, 0, "%s", err->text);
+	return run_enter(run, RUN_PREPARING, NULL, err) == 0 && rest(p, ms) ? 0 : -1;
 }
 
 int run_prepare(struct run_prepare *p, struct error *err)
@@ -329,9 +255,7 @@ int run_prepare(struct run_prepare *p, struct error *err)
 		store_layers_release(&p->layers);
 		if (!is_worth_it(p, err) || tries >= job->spec->max_retries)
 			return -1;
-		fprintf(stderr, "%s: %s; tried again in %lld s\n", job->run->id, err->text,
-			(long long)(ms / 1000));
-		if (!rest(p, ms))
+		if (wait_for_next(p, ms, err) < 0)
 			return -1;
 		ms = ms * 2 < AGAIN_MS_MAX ? ms * 2 : AGAIN_MS_MAX;
 		error_clear(err);

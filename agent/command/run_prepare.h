@@ -19,6 +19,9 @@ struct run_prepare {
 	enum cause_phase phase;
 };
 
+// From now on signals that end a program wait until run_prepare(), or whoever comes behind it,
+// looks for them: none ends us where the run would stay without an end.
+void run_prepare_hold_signals(void);
 // `job` is filled in; it points into the structure.
 int run_prepare(struct run_prepare *p, struct error *err);
 void run_prepare_release(struct run_prepare *p);

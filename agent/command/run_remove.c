@@ -2,6 +2,7 @@
 #include "agent/command/run_remove.h"
 
 #include "agent/command/run_lookup.h"
+#include "agent/environment/environment.h"
 #include "agent/job/run.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -54,7 +55,7 @@ int runs_prune(struct store *s, const struct run_prune *prune, uint64_t *removed
 		return -1;
 	qsort(ids, count, sizeof(*ids), newest_first);
 	for (size_t i = 0; i < count; i++) {
-		if (run_is_active(s, ids[i]))
+		if (run_is_active(s, ids[i]) || environment_step_is(s, ids[i]))
 			continue;
 		bool many = prune->keep && kept >= prune->keep;
 		bool old = prune->by_age && wall_ms() - ended_ms(s, ids[i]) > prune->keep_for_ms;

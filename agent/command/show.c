@@ -81,8 +81,16 @@ static void show_environment(const struct json *environment)
 		return;
 	printf("environment %s: %.12s, %s\n", truth(environment, "reused") ? "reused" : "built",
 		text(environment, "key"), text(environment, "reason"));
-	printf("  %-12s %s\n  %-12s stoker env lock %.12s\n", "base", text(environment, "base"),
-		"packages", text(environment, "key"));
+	printf("  %-12s stoker env lock %.12s\n", "packages", text(environment, "key"));
+}
+
+// With an environment, the image that was asked for; what that made of it is in the record.
+static void show_image(const struct json *record)
+{
+	const struct json *image = json_get(record, "image");
+	const char *base = json_get_string(json_get(record, "environment"), "base");
+	printf("image %s\n", base ? base : text(image, "reference"));
+	printf("  %-12s %s\n", base ? "derived" : "manifest", text(image, "manifest"));
 }
 
 static void show_resources(const struct json *r)
@@ -166,7 +174,7 @@ static void show_cause(const struct json *cause)
 static void show_run(const struct run_found *run, const struct json *record)
 {
 	char took[32];
-	const struct json *phases = json_get(record, "phases"), *image = json_get(record, "image");
+	const struct json *phases = json_get(record, "phases");
 	const struct json *warnings = json_get(record, "warnings");
 	int64_t attempt = number(record, "attempt", 1);
 	printf("%s: %s", run->id, text(record, "state"));
@@ -175,8 +183,7 @@ static void show_run(const struct run_found *run, const struct json *record)
 	printf("\n");
 	if (!streq(text(record, "state"), run_state_name(RUN_COMPLETED)))
 		show_cause(json_get(record, "cause"));
-	printf("image %s\n  %-12s %s\n", text(image, "reference"), "manifest",
-		text(image, "manifest"));
+	show_image(record);
 	show_environment(json_get(record, "environment"));
 	printf("phases\n");
 	int64_t total = 0;

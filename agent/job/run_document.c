@@ -355,11 +355,13 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 	const struct json *cause = json_get(tree, "cause"), *sv = json_get(tree, "supervisor");
 	const struct json *client = json_get(tree, "client");
 	const char *state = json_get_string(tree, "state");
+	// The image that was asked for, and not the one that its environment made of it.
+	const char *base = json_get_string(json_get(tree, "environment"), "base");
 	*s = (struct run_summary){
 		.id = json_get_string(tree, "run_id"),
 		.experiment = json_get_string(tree, "experiment"),
 		.state = state ? state : run_state_name(RUN_NOT_STARTED),
-		.image = json_get_string(json_get(tree, "image"), "reference"),
+		.image = base ? base : json_get_string(json_get(tree, "image"), "reference"),
 		.created = json_get_string(tree, "created"),
 		.started = json_get_string(tree, "started"),
 		.ended = json_get_string(tree, "ended"),
