@@ -300,6 +300,24 @@ def test_conda(lab, conda_image):
     lab.assert_clean()
 
 
+# Neither the images nor the channels can be had everywhere: only where somebody names one.
+if "STOKER_TEST_CONDA_IMAGE" in os.environ:
+
+    def test_conda_as_it_is(lab):
+        """conda, mamba or micromamba of STOKER_TEST_CONDA_IMAGE, with STOKER_TEST_CONDA_CHANNEL."""
+        channel = os.environ.get("STOKER_TEST_CONDA_CHANNEL", "conda-forge")
+        keys = {
+            "conda_packages": ["python=3.11", "numpy"],
+            "environment": {"channels": [channel]},
+        }
+        image = os.environ["STOKER_TEST_CONDA_IMAGE"]
+        found, _ = lab.run(image, ["numpy"], **keys)
+        assert found["prefix"] == "/opt/stoker/env" and found["env"]["CONDA_PREFIX"]
+        _, said = lab.run(image, ["numpy"], **keys)
+        assert "environment reused" in said
+        lab.assert_clean()
+
+
 @pytest.mark.parametrize("tool", ["conda", "micromamba"])
 def test_channels_with_a_name_only(lab, make_tool_image, tool):
     """They are where the tool says, order and all."""
