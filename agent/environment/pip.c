@@ -9,6 +9,11 @@
 
 enum { WORDS_MAX = 64 };
 
+static const char requirements_path[] = BUILD_TMP "/" PIP_REQUIREMENTS;
+static const char constraints_path[] = BUILD_TMP "/" PIP_CONSTRAINTS;
+static const char report_path[] = BUILD_TMP "/" PIP_REPORT;
+static const char links_path[] = BUILD_TMP "/" PIP_LINKS;
+
 struct words {
 	struct json_strings list;
 };
@@ -110,11 +115,11 @@ struct json_strings pip_install_command(struct arena *a, const struct pip_option
 	if (o->as_of && pip_has_as_of(o->version))
 		words(&w, (const char *const[]){"--uploaded-prior-to", o->as_of, NULL});
 	if (pip_has_report(o->version))
-		words(&w, (const char *const[]){"--report", BUILD_TMP "/" PIP_REPORT, NULL});
+		words(&w, (const char *const[]){"--report", report_path, NULL});
 	if (o->constraints)
-		words(&w, (const char *const[]){"-c", BUILD_TMP "/" PIP_CONSTRAINTS, NULL});
-	words(&w, (const char *const[]){"--upgrade-strategy", "only-if-needed", "-r",
-			  BUILD_TMP "/" PIP_REQUIREMENTS, NULL});
+		words(&w, (const char *const[]){"-c", constraints_path, NULL});
+	words(&w, (const char *const[]){
+			  "--upgrade-strategy", "only-if-needed", "-r", requirements_path, NULL});
 	return w.list;
 }
 
@@ -134,8 +139,8 @@ struct json_strings pip_locked_command(
 		word(&w, "--no-index");
 	else
 		add_indexes(&w, o);
-	words(&w, (const char *const[]){"--no-deps", "--require-hashes", "--find-links",
-			  BUILD_TMP "/" PIP_LINKS, "-r", BUILD_TMP "/" PIP_REQUIREMENTS, NULL});
+	words(&w, (const char *const[]){"--no-deps", "--require-hashes", "--find-links", links_path,
+			  "-r", requirements_path, NULL});
 	return w.list;
 }
 

@@ -124,7 +124,8 @@ static int ask_by_name(const struct environment_options *o, struct arena *a, con
 	int rc = ask(o, a, argv, &output, err);
 	if (rc <= 0)
 		return rc;
-	*p = (struct tools_program){arena_strdup(a, name), first_version(a, output.data)};
+	*p = (struct tools_program){
+		arena_strdup(a, name), first_version(a, output.data ? output.data : "")};
 	return 1;
 }
 

@@ -9,6 +9,10 @@
 
 enum { WORDS_MAX = 32, WHEELS_MAX = 4096 };
 
+static const char requirements_path[] = BUILD_TMP "/" PIP_REQUIREMENTS;
+static const char lock_path[] = BUILD_TMP "/" UV_LOCK;
+static const char python_path[] = ENVIRONMENT_PYTHON;
+
 struct words {
 	struct json_strings list;
 };
@@ -56,9 +60,9 @@ struct json_strings uv_compile_command(struct arena *a, const struct uv_options 
 	struct words w = {
 		.list.items = arena_array(a, const char *,
 			WORDS_MAX + 2 * p->extra_index_urls.count + 2 * p->only_binary.count)};
-	words(&w, (const char *const[]){o->path, "pip", "compile", "--python", ENVIRONMENT_PYTHON,
-			  "--format", "pylock.toml", "--output-file", BUILD_TMP "/" UV_LOCK,
-			  "--no-header", NULL});
+	words(&w, (const char *const[]){o->path, "pip", "compile", "--python", python_path,
+			  "--format", "pylock.toml", "--output-file", lock_path, "--no-header",
+			  NULL});
 	if (p->index_url)
 		words(&w, (const char *const[]){"--default-index", p->index_url, NULL});
 	for (size_t i = 0; i < p->extra_index_urls.count; i++)
@@ -69,19 +73,17 @@ struct json_strings uv_compile_command(struct arena *a, const struct uv_options 
 		words(&w, (const char *const[]){"--prerelease", "allow", NULL});
 	if (p->as_of)
 		words(&w, (const char *const[]){"--exclude-newer", p->as_of, NULL});
-	words(&w, (const char *const[]){BUILD_TMP "/" PIP_REQUIREMENTS, NULL});
+	words(&w, (const char *const[]){requirements_path, NULL});
 	return w.list;
 }
 
 struct json_strings uv_install_command(struct arena *a, const struct uv_options *o, bool locked)
 {
 	struct words w = {.list.items = arena_array(a, const char *, WORDS_MAX)};
-	words(&w, (const char *const[]){
-			  o->path, "pip", "install", "--python", ENVIRONMENT_PYTHON, NULL});
+	words(&w, (const char *const[]){o->path, "pip", "install", "--python", python_path, NULL});
 	if (locked)
 		words(&w, (const char *const[]){"--no-deps", "--require-hashes", NULL});
-	words(&w, (const char *const[]){"-r",
-			  locked ? BUILD_TMP "/" PIP_REQUIREMENTS : BUILD_TMP "/" UV_LOCK, NULL});
+	words(&w, (const char *const[]){"-r", locked ? requirements_path : lock_path, NULL});
 	return w.list;
 }
 

@@ -155,8 +155,9 @@ static int check_packages(struct build *b, struct error *err)
 static int check_python(struct build *b, struct error *err)
 {
 	struct step_result result;
-	const char *argv[] = {ENVIRONMENT_PYTHON, "-E", "-s", "-c",
-		"import sys; print('\\n' + sys.prefix)", NULL};
+	static const char question[] = "import sys; print('\\n' + sys.prefix)";
+	static const char python[] = ENVIRONMENT_PYTHON;
+	const char *argv[] = {python, "-E", "-s", "-c", question, NULL};
 	const struct json_strings command = {argv, array_size(argv) - 1};
 	if (build_step(b, "python", &command, NULL, &result, err) < 0)
 		return -1;
