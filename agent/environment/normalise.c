@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,10 +147,29 @@ static int normalise_conda(struct build *b, struct error *err)
 	return rc;
 }
 
+// ---- the whole
+
+// The prefix alone into a tree of its own: packages' scripts may have left anything beside it.
+static int move_prefix(struct build *b, struct error *err)
+{
+	cleanup_fd int tree = directory_ensure(b->folder_fd, "sealed", 0755, err);
+	cleanup_fd int opt = tree < 0 ? -1 : directory_ensure(tree, "opt/stoker", 0755, err);
+	if (opt < 0)
+		return -1;
+	if (renameat(b->opt_fd, "env", opt, "env") < 0)
+		return error_set_errno(err, errno, "move the environment");
+	close_fdp(&b->tree_fd);
+	close_fdp(&b->opt_fd);
+	b->tree_fd = steal_fd(&tree);
+	b->opt_fd = steal_fd(&opt);
+	return 0;
+}
+
 int build_normalise(struct build *b, struct error *err)
 {
+	// What takes space goes now; the rest goes with the build.
 	if (directory_remove(b->opt_fd, "pkgs", err) < 0 ||
-		directory_remove(b->opt_fd, "tmp", err) < 0)
+		directory_remove(b->opt_fd, "tmp", err) < 0 || move_prefix(b, err) < 0)
 		return -1;
 	return normalise_pip(b, err) < 0 ? -1 : normalise_conda(b, err);
 }
