@@ -116,7 +116,7 @@ int env_show(struct command *c, int argc, char **argv, struct error *err)
 	struct environment_lock lock;
 	struct json_strings requests;
 	if (env_find(c, rest[0], &a, &record, err) < 0 || parse_lock(&a, &record, &lock, err) < 0 ||
-		environment_requests_of(c->store, &a, record.key, &requests, err) < 0)
+		environment_requests_of(c->store, &a, record.key, NULL, &requests, err) < 0)
 		return -1;
 	if (json)
 		return print_json(c, &a, &record, &requests, err);

@@ -26,6 +26,7 @@ struct ensuring {
 	struct environment_lock lock; // the job's, or a record's; see has_lock
 	bool has_lock;
 	char locked_key[ENVIRONMENT_KEY_SIZE]; // of the job's lock; ""
+	struct environment_answer known;       // what is remembered, if it is to be believed
 	struct environment_result *result;
 	struct environment_trouble *trouble;
 	int signal_fd;
@@ -98,15 +99,19 @@ static int ask(struct ensuring *e, struct error *err)
 
 // ---- what is here
 
-// 1 with the leases, 0: its image or its layers are not here any more.
+// 1 with the leases, 0: its image or its layers are not here any more, or it is another image of
+// the same lock than the one that the request led to (records.h).
 static int take(struct ensuring *e, const struct environment_record *r, struct error *err)
 {
+	const char *config = e->known.config;
 	struct environment_result *result = e->result;
 	struct oci_reference reference;
 	if (oci_reference_parse(r->reference, &reference, err) < 0)
 		return -1;
-	if (store_image_get(e->o->store, &reference, &result->image, err) < 0 ||
-		store_image_lease(e->o->store, &result->image, &result->layers, err) < 0) {
+	int rc = store_image_get(e->o->store, &reference, &result->image, err);
+	if (rc == 0 && config && !streq(result->image.config.text, config))
+		return 0;
+	if (rc < 0 || store_image_lease(e->o->store, &result->image, &result->layers, err) < 0) {
 		if (err->kind != ERROR_NOT_FOUND)
 			return -1;
 		error_clear(err);
@@ -150,9 +155,11 @@ static int find_key(struct ensuring *e, const char *key, struct error *err)
 
 static bool is_fresh(const struct ensuring *e, const struct environment_answer *x)
 {
+	int64_t age = wall_ms() - x->resolved_ms;
 	if (e->job.reuse == JOB_REUSE_REFRESH)
 		return false;
-	return !e->job.max_age || wall_ms() - x->resolved_ms <= (int64_t)e->job.max_age * 1000;
+	// An age below 0: the clock was set back, and nobody knows.
+	return !e->job.max_age || (age >= 0 && age <= (int64_t)e->job.max_age * 1000);
 }
 
 static int remembered_failure(
@@ -175,6 +182,9 @@ static int find(struct ensuring *e, int64_t since, struct error *err)
 	struct environment_answer x;
 	if (*e->locked_key)
 		return find_key(e, e->locked_key, err);
+	// What an earlier look found may be another's answer by now.
+	e->known = (struct environment_answer){0};
+	e->has_lock = false;
 	int rc = environment_answer_read(e->o->store, &e->arena, e->request.key, &x, err);
 	if (rc < 0)
 		return fail(e, ENVIRONMENT_FAILED);
@@ -183,6 +193,7 @@ static int find(struct ensuring *e, int64_t since, struct error *err)
 		return 0;
 	if (x.failure != ENVIRONMENT_OK)
 		return x.until_ms > wall_ms() ? remembered_failure(e, &x, err) : 0;
+	e->known = x;
 	return find_key(e, x.key, err);
 }
 
@@ -286,7 +297,8 @@ static int seal(struct ensuring *e, struct build *b, const char *key, const stru
 	return environment_record_write(o->store, &record, err);
 }
 
-// Another request may have come to the same environment.
+// Where another request has led to the same lock, its image is replaced: what was built for this
+// one is what this one gets, and where both are the same, the layer is there once.
 static int finish(struct ensuring *e, struct build *b, struct error *err)
 {
 	cleanup_buffer struct buffer lock = {0};
@@ -302,18 +314,17 @@ static int finish(struct ensuring *e, struct build *b, struct error *err)
 			return build_fail(b, ENVIRONMENT_VERIFICATION, err,
 				"what was built from the lock is not what the lock says");
 	}
-	bool had_lock = e->has_lock;
-	e->has_lock = true; // the record's does not matter
-	int rc = find_key(e, key, err);
-	e->has_lock = had_lock;
-	return rc < 0 ? -1 : rc == 1 ? 0 : seal(e, b, key, &lock, err);
+	return seal(e, b, key, &lock, err);
 }
 
 static int answer(struct ensuring *e, struct error *err)
 {
-	struct environment_answer x = {.resolved_ms = wall_ms()};
+	struct environment_answer x = {
+		.config = e->result->image.config.text, .resolved_ms = wall_ms()};
 	if (*e->locked_key)
 		return 0;
+	if (e->has_lock) // nothing was resolved
+		x.resolved_ms = e->known.resolved_ms;
 	memcpy(x.key, e->result->key, sizeof(x.key));
 	return environment_answer_write(e->o->store, e->request.key, &x, err);
 }
@@ -379,7 +390,22 @@ static int wait_turn(struct ensuring *e, int *lock_fd, struct error *err)
 	}
 }
 
-// Another node may have built it.
+// What is known by its key has to be the image that the request led to, too.
+static int fetch_known(struct ensuring *e, const char *key, struct error *err)
+{
+	struct environment_result *r = e->result;
+	const char *config = e->known.config;
+	int rc = environment_fetch_key(e->o, key, r, err);
+	if (rc != 1 || !config || streq(r->image.config.text, config))
+		return rc;
+	environment_notice(e->o, "the registry's environment of this lock is not the one that "
+				 "this request led to; it is built again");
+	environment_result_release(r);
+	*r = (struct environment_result){0};
+	return 0;
+}
+
+// Another node may have built it. How long ago it was resolved is not known then.
 static int fetch(struct ensuring *e, struct error *err)
 {
 	char request_key[ENVIRONMENT_KEY_SIZE], key[ENVIRONMENT_KEY_SIZE];
@@ -392,12 +418,11 @@ static int fetch(struct ensuring *e, struct error *err)
 	if (e->has_lock) {
 		if (environment_lock_write(&e->lock, &text, key, err) < 0)
 			return -1;
-		rc = environment_fetch_key(e->o, key, e->result, err);
+		rc = fetch_known(e, key, err);
 	}
-	if (rc == 0 && !*e->locked_key)
+	if (rc == 0 && !*e->locked_key && !e->job.max_age)
 		rc = environment_fetch(e->o, request_key, e->result, err);
-	if (rc == 1)
-		memcpy(e->result->request_key, request_key, sizeof(request_key));
+	memcpy(e->result->request_key, request_key, sizeof(request_key));
 	return rc;
 }
 
@@ -419,6 +444,9 @@ static int ensure(struct ensuring *e, struct error *err)
 		return rc;
 	if (make(e, err) < 0)
 		return -1;
+	// Who waits for it need not wait for the registry.
+	close_fdp(&lock_fd);
+	lock_fd = -1;
 	environment_offer(e->o, e->result->key);
 	return 0;
 }

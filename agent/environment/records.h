@@ -5,8 +5,8 @@
 //   <E>.json            an environment: E, its lock, its base, the derived image's reference and
 //                       layer digest, size, times, who built it; when it was last used is the
 //                       file's modification time
-//   requests/<R>.json   what a request became: E and when it was resolved; or how it failed, until
-//                       when that is believed
+//   requests/<R>.json   what a request became: E, its image's configuration and when it was
+//                       resolved; or how it failed, until when that is believed
 //   locks/<R>           single flight (flock)
 //   tools/<image>.json  what an image offers (tools.h)
 //   build/<random>/     under way; locked by its maker, swept when he is gone
@@ -49,7 +49,12 @@ int environment_record_resolve(
 
 struct environment_answer {		// of a request
 	char key[ENVIRONMENT_KEY_SIZE]; // ""
-	int64_t resolved_ms;
+	// Digest of the image's configuration, which names all layers and what activation sets. A
+	// lock says what was asked for, and not what the code of packages made of it during the
+	// build: a stranger's request may lead to the same lock with other files. Only those that
+	// were made for this request are its answer. Arena.
+	const char *config;
+	int64_t resolved_ms;		  // 0: not known, another node has
 	enum environment_failure failure; // ENVIRONMENT_OK, or how it failed
 	int64_t until_ms;		  // as long as that is believed
 	const char *text, *evidence;	  // of the failure; arena
@@ -59,8 +64,9 @@ int environment_answer_write(struct store *s, const char *request_key,
 // 1, 0 (never asked, or forgotten), -1. A damaged record is as good as none.
 int environment_answer_read(struct store *s, struct arena *a, const char *request_key,
 	struct environment_answer *x, struct error *err);
-// The keys of the requests that led to an environment, as far as they are remembered.
-int environment_requests_of(struct store *s, struct arena *a, const char *key,
+// The keys of the requests that led to an environment, as far as they are remembered; to that image
+// of it, unless `config` is NULL.
+int environment_requests_of(struct store *s, struct arena *a, const char *key, const char *config,
 	struct json_strings *requests, struct error *err);
 
 // The right to build a request: 0 with the lock, 1 another process has it (try again later), -1.

@@ -5,6 +5,8 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <assert.h>
+
 enum { ANSWER_BYTES_MAX = 1024 * 1024 };
 
 static bool failure_parse(const char *name, enum environment_failure *failure)
@@ -25,10 +27,12 @@ int environment_answer_write(struct store *s, const char *request_key,
 	cleanup_buffer struct buffer text = {0};
 	if (x->failure == ENVIRONMENT_OK && records_check_key(x->key, err) < 0)
 		return -1;
+	assert(x->failure != ENVIRONMENT_OK || x->config);
 	json_write_open_object(w);
 	json_write_member_int(w, "resolved_ms", x->resolved_ms);
 	if (x->failure == ENVIRONMENT_OK) {
 		json_write_member(w, "environment", x->key);
+		json_write_member(w, "config", x->config);
 	} else {
 		json_write_member(w, "failure", environment_failure_name(x->failure));
 		json_write_member_int(w, "until_ms", x->until_ms);
@@ -53,7 +57,8 @@ static bool answer_parse(const struct json *root, struct environment_answer *x)
 	x->resolved_ms = resolved->integer;
 	if (key && records_is_key(key)) {
 		memcpy(x->key, key, ENVIRONMENT_KEY_SIZE);
-		return true;
+		x->config = json_get_string(root, "config");
+		return x->config != NULL;
 	}
 	if (!failure || !failure_parse(failure, &x->failure) || x->failure == ENVIRONMENT_OK ||
 		!until || until->type != JSON_INTEGER)

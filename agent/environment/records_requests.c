@@ -5,7 +5,7 @@
 #include "base/text.h"
 #include "oci/store/entries.h"
 
-int environment_requests_of(struct store *s, struct arena *a, const char *key,
+int environment_requests_of(struct store *s, struct arena *a, const char *key, const char *config,
 	struct json_strings *requests, struct error *err)
 {
 	struct store_names names;
@@ -23,7 +23,8 @@ int environment_requests_of(struct store *s, struct arena *a, const char *key,
 		int got = environment_answer_read(s, a, request, &answer, err);
 		if (got < 0)
 			return -1;
-		if (got && answer.failure == ENVIRONMENT_OK && streq(answer.key, key))
+		if (got && answer.failure == ENVIRONMENT_OK && streq(answer.key, key) &&
+			(!config || streq(answer.config, config)))
 			found.items[found.count++] = request;
 	}
 	*requests = found;

@@ -55,11 +55,11 @@ static int open_layer(void *data, const struct store_layer *layer, int *fd, stru
 }
 
 // env-… and a req-… for each request; arena strings.
-static int make_tags(struct store *s, struct arena *a, const char *key, struct json_strings *tags,
-	struct error *err)
+static int make_tags(struct store *s, struct arena *a, const char *key,
+	const struct store_image *image, struct json_strings *tags, struct error *err)
 {
 	struct json_strings requests;
-	if (environment_requests_of(s, a, key, &requests, err) < 0)
+	if (environment_requests_of(s, a, key, image->config.text, &requests, err) < 0)
 		return -1;
 	tags->items = arena_array(a, const char *, requests.count + 2);
 	tags->items[tags->count++] = arena_printf(a, "env-%.*s", TAG_DIGITS, key);
@@ -151,11 +151,11 @@ int environment_push(
 		tags.items = arena_array(&a, const char *, 2);
 		tags.items[tags.count++] = to.tag;
 	} else if (o->layout) {
-		if (make_tags(o->store, &a, o->key, &tags, err) < 0)
+		if (make_tags(o->store, &a, o->key, &image, &tags, err) < 0)
 			return -1;
 		tags.count = 1;
 	} else if (repository_of(o->config, &to, err) < 0 ||
-		   make_tags(o->store, &a, o->key, &tags, err) < 0) {
+		   make_tags(o->store, &a, o->key, &image, &tags, err) < 0) {
 		return -1;
 	}
 	// Where the base was pulled from, or the whole.
@@ -221,7 +221,7 @@ static void pulled_release(struct pulled *p)
 #define cleanup_pulled __attribute__((cleanup(pulled_release)))
 
 // The labels that say what it is, and whether they can be true.
-static int check_labels(struct store *s, struct pulled *p, struct error *err)
+static int check_labels(struct store *s, const char *wanted, struct pulled *p, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0}, lock = {0};
 	if (store_document_get(s, &p->image.config, OCI_CONFIG_BYTES_MAX, &text, err) < 0)
@@ -246,6 +246,9 @@ static int check_labels(struct store *s, struct pulled *p, struct error *err)
 		return error_set(err, ERROR_INTEGRITY,
 			"it says that it is environment %.12s, but its lock is that of %.12s", key,
 			p->key);
+	if (wanted && !streq(wanted, p->key))
+		return error_set(err, ERROR_INTEGRITY,
+			"it is environment %.12s, and %.12s should be there", p->key, wanted);
 	return 0;
 }
 
@@ -327,7 +330,7 @@ int environment_pull(
 		return -1;
 	p.image = result.image;
 	if (store_image_load(o->store, &p.image, &p.arena, &p.manifest, &p.config, err) < 0 ||
-		check_labels(o->store, &p, err) < 0 || check_base(o, &p, err) < 0) {
+		check_labels(o->store, o->key, &p, err) < 0 || check_base(o, &p, err) < 0) {
 		store_image_remove(o->store, o->reference, &ignored);
 		return error_context(err, "%s", oci_reference_format(o->reference, name));
 	}
@@ -362,7 +365,8 @@ static void on_pull_progress(
 static int take_answer(
 	const struct environment_options *o, const char *request_key, struct environment_result *r)
 {
-	struct environment_answer answer = {.resolved_ms = r->image.pulled_ms};
+	// When it was resolved is known to the node that has.
+	struct environment_answer answer = {.config = r->image.config.text};
 	struct error ignored;
 	memcpy(answer.key, r->key, sizeof(answer.key));
 	snprintf(r->request_key, sizeof(r->request_key), "%s", request_key);
@@ -372,7 +376,7 @@ static int take_answer(
 
 // 1 with the result, 0 there is none of that tag.
 static int fetch_tag(const struct environment_options *o, const char *kind, const char *key,
-	struct environment_result *r, struct error *err)
+	const char *wanted, struct environment_result *r, struct error *err)
 {
 	static const struct pull_events events = {
 		.progress = on_pull_progress, .notice = on_push_notice};
@@ -387,6 +391,7 @@ static int fetch_tag(const struct environment_options *o, const char *kind, cons
 		.format = o->image->format,
 		.platform = &o->image->platform,
 		.base = o->image,
+		.key = wanted,
 		.events = &events,
 		.data = data,
 		.canceled = o->canceled,
@@ -409,12 +414,12 @@ static int fetch_tag(const struct environment_options *o, const char *kind, cons
 int environment_fetch(const struct environment_options *o, const char *request_key,
 	struct environment_result *r, struct error *err)
 {
-	int rc = fetch_tag(o, "req", request_key, r, err);
+	int rc = fetch_tag(o, "req", request_key, NULL, r, err);
 	return rc == 1 ? take_answer(o, request_key, r) : rc;
 }
 
 int environment_fetch_key(const struct environment_options *o, const char *key,
 	struct environment_result *r, struct error *err)
 {
-	return fetch_tag(o, "env", key, r, err);
+	return fetch_tag(o, "env", key, key, r, err);
 }

@@ -45,6 +45,7 @@ struct environment_pull_options {
 	enum layer_format format;
 	const struct oci_platform *platform; // NULL: this machine's
 	const struct store_image *base;	     // what it must be made of; NULL: anything
+	const char *key;		     // which it must be; NULL: any
 	const struct pull_events *events;    // may be NULL
 	void *data;
 	int *canceled;

@@ -32,6 +32,21 @@ if {when}:
 setup(name={name!r}, version={version!r}, py_modules=[{module!r}])
 """
 
+# A package whose build leaves code for everybody and takes itself off pip's report: its lock is then that
+# of an environment without it.
+FORGING_SETUP = """
+import glob, json, sys
+from setuptools import setup
+if 'bdist_wheel' in sys.argv:
+    (packages,) = glob.glob('/opt/stoker/env/lib/python3.*/site-packages')
+    open(packages + '/forged.pth', 'w').write('import sys; sys.forged = True')
+    open('/opt/stoker/left', 'w').write('beside the environment')
+    report = json.load(open('/opt/stoker/tmp/report.json'))
+    report['install'] = [i for i in report['install'] if i['metadata']['name'] != 'forges']
+    json.dump(report, open('/opt/stoker/tmp/report.json', 'w'))
+setup(name='forges', version='1.0', py_modules=['forges'])
+"""
+
 
 def normalised(name):
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -149,6 +164,7 @@ def add_sdists(index):
     }.items():
         setup = FAILING_SETUP.format(when=when, name=name, version="1.0", module=name)
         index.sdist(name, "1.0", {"setup.py": setup, f"{name}.py": "built = True\n"})
+    index.sdist("forges", "1.0", {"setup.py": FORGING_SETUP, "forges.py": ""})
 
 
 def make(folder):

@@ -165,6 +165,29 @@ def test_build_of_sdist(lab, pip_image):
     assert found["builds"] == "?"
 
 
+FORGED = """
+import json, os, sys
+print(json.dumps([hasattr(sys, "forged"), os.path.exists("/opt/stoker/left")]))
+"""
+
+
+def test_forged_lock(lab, pip_image):
+    """The code of one job's packages can make its lock say anything, but not what another's job gets."""
+    honest, forging = ["wheelmath==2.0"], ["wheelmath==2.0", "forges"]
+    for _ in range(2):  # before anybody has asked honestly, and after
+        found, said = lab.run(
+            pip_image, pip_packages=forging, script=FORGED, environment={"reuse": "refresh"}
+        )
+        assert found == [True, False], said
+        (record,) = lab.records()
+        assert [p["name"] for p in json.loads(record["lock"])["pip"]] == ["wheelmath"]
+        found, said = lab.run(pip_image, pip_packages=honest, script=FORGED)
+        assert found == [False, False], said
+    found, said = lab.run(pip_image, pip_packages=honest, script=FORGED)
+    assert found == [False, False]
+    assert "environment reused" in said
+
+
 @pytest.mark.parametrize(
     ("packages", "code", "line", "evidence"),
     [

@@ -214,7 +214,8 @@ static void remembers_answers(void **state)
 {
 	struct fixture *f = *state;
 	cleanup_arena struct arena a = {0};
-	struct environment_answer x = {.key = ONE, .resolved_ms = 7}, got;
+	struct environment_answer x = {.key = ONE, .config = "sha256:1", .resolved_ms = 7}, got;
+	struct json_strings requests;
 	int64_t now = wall_ms();
 	assert_int_equal(environment_answer_read(f->s, &a, TWO, &got, &f->err), 0);
 	ok(f, environment_answer_write(f->s, TWO, &x, &f->err));
@@ -222,6 +223,14 @@ static void remembers_answers(void **state)
 	assert_string_equal(got.key, ONE);
 	assert_int_equal(got.resolved_ms, 7);
 	assert_int_equal(got.failure, ENVIRONMENT_OK);
+	assert_string_equal(got.config, "sha256:1");
+	// Another image of the same lock is not what the request led to.
+	ok(f, environment_requests_of(f->s, &a, ONE, NULL, &requests, &f->err));
+	assert_int_equal(requests.count, 1);
+	ok(f, environment_requests_of(f->s, &a, ONE, "sha256:1", &requests, &f->err));
+	assert_int_equal(requests.count, 1);
+	ok(f, environment_requests_of(f->s, &a, ONE, "sha256:2", &requests, &f->err));
+	assert_int_equal(requests.count, 0);
 
 	x = (struct environment_answer){.failure = ENVIRONMENT_UNSATISFIABLE,
 		.resolved_ms = now - 1000,
@@ -243,6 +252,10 @@ static void remembers_answers(void **state)
 	assert_int_equal(environment_answer_read(f->s, &a, TWO, &got, &f->err), 0);
 	put(f, "environments/requests/" TWO ".json", "{\"environment\": 1, \"resolved_ms\": 5}");
 	assert_int_equal(environment_answer_read(f->s, &a, TWO, &got, &f->err), 0);
+	put(f, "environments/requests/" TWO ".json",
+		"{\"environment\": \"" ONE "\", \"resolved_ms\": 5}");
+	assert_int_equal(environment_answer_read(f->s, &a, TWO, &got, &f->err), 0);
+	x.config = "sha256:1";
 	x.failure = ENVIRONMENT_OK;
 	assert_int_equal(environment_answer_write(f->s, TWO, &x, &f->err), -1);
 }
@@ -299,7 +312,7 @@ static void sweeps_dead_builds(void **state)
 static void sweeps_what_is_believed_no_more(void **state)
 {
 	struct fixture *f = *state;
-	struct environment_answer x = {.key = ONE, .resolved_ms = 7};
+	struct environment_answer x = {.key = ONE, .config = "sha256:1", .resolved_ms = 7};
 	struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
 	int64_t now = wall_ms();
 	ok(f, environment_answer_write(f->s, ONE, &x, &f->err));

@@ -106,7 +106,8 @@ static int seal_and_record(struct seal_options *o, struct environment_lock *lock
 		.origin = "built",
 		.lock = o->lock,
 		.activation = *o->activation};
-	struct environment_answer answer = {.resolved_ms = wall_ms()};
+	struct environment_answer answer = {
+		.config = r.image.config.text, .resolved_ms = wall_ms()};
 	memcpy(answer.key, key, sizeof(key));
 	if (environment_record_write(o->store, &record, err) < 0 ||
 		environment_answer_write(o->store, request, &answer, err) < 0)
