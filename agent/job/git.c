@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@ enum {
 	CALL_MS = 3000,
 	OUTPUT_MAX = 64 * 1024,
 	FILTERS_MAX = 16,
-	ARGUMENTS_MAX = 64,
+	ARGUMENTS_MAX = 96, // the settings, those of all filters, a command
 	PROPERTIES_MAX = 7,
 	PARENTS_MAX = 64
 };
@@ -48,8 +49,8 @@ static bool in_repository(const char *folder)
 
 static void add_argument(struct git *g, const char *argument)
 {
-	if (g->count < ARGUMENTS_MAX - 8) // room for a command
-		g->argv[g->count++] = argument;
+	assert(g->count < ARGUMENTS_MAX);
+	g->argv[g->count++] = argument;
 }
 
 static void set_config(struct git *g, const char *setting)
@@ -90,8 +91,10 @@ static int call(struct git *g, const char *const *words, struct buffer *out, str
 	const char *argv[ARGUMENTS_MAX + 1];
 	size_t n = g->count;
 	memcpy(argv, g->argv, n * sizeof(*argv));
-	while (*words && n < ARGUMENTS_MAX)
+	while (*words) {
+		assert(n < ARGUMENTS_MAX);
 		argv[n++] = *words++;
+	}
 	argv[n] = NULL;
 	const struct process_run_options o = {
 		.argv = argv, .envp = g->envp, .limit = OUTPUT_MAX, .timeout_ms = CALL_MS};
@@ -99,6 +102,7 @@ static int call(struct git *g, const char *const *words, struct buffer *out, str
 }
 
 // A filter is a program that git starts for files whose content it compares. An empty one is none.
+// One with a '=' in its name cannot be named by "-c", which ends the name there.
 static int disable_filters(struct git *g)
 {
 	static const char *const list[] = {
@@ -112,7 +116,7 @@ static int disable_filters(struct git *g)
 		const char *last = strrchr(p, '.');
 		if (!last || last - p < 7)
 			continue;
-		if (++filters > FILTERS_MAX)
+		if (++filters > FILTERS_MAX || strchr(p, '='))
 			return -1;
 		set_config(g, arena_printf(g->arena, "%s=%s", p,
 				      streq(last, ".required") ? "false" : ""));

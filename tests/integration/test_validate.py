@@ -5,6 +5,7 @@ limits, the properties of the repository. No network: there is none in the names
 import json
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -197,6 +198,26 @@ def test_a_hostile_repository_starts_nothing(stoker, folder, tmp):
     # That the trap works at all.
     subprocess.run(["git", "-C", folder, "status"], env=ENV, capture_output=True, check=False)
     assert (tmp / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "filters", [["a=b"], [f"f{i}" for i in range(12)], [f"f{i}" for i in range(40)]]
+)
+def test_filters_that_cannot_be_named(stoker, folder, tmp, filters):
+    """git's "-c" takes a '=' in a filter's name for the end of it, and there is room for so many."""
+    make_repository(folder)
+    for name in filters:
+        git(folder, "config", f"filter.{name}.clean", f"touch {tmp}/started; cat")
+    (folder / ".gitattributes").write_text(f"*.py filter={filters[-1]}\n")
+    script = folder / "train.py"
+    text = script.read_bytes()
+    time.sleep(1.1)  # else git is in doubt about the time, and looks itself
+    script.write_bytes(bytes([text[0] ^ 1]) + text[1:])
+    properties = validate(stoker, write_job(folder))["properties"]
+    assert not (tmp / "started").exists()
+    assert properties.get("azureml.git.dirty") in (None, "True")
+    git(folder, "status", "--porcelain")  # of itself it would have
+    assert (tmp / "started").exists()
 
 
 def test_a_repository_of_somebody_else(stoker, folder):
