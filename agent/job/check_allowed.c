@@ -61,8 +61,8 @@ int job_check_allowed(const struct job_spec *spec, const struct config *config, 
 {
 	if (spec->network == JOB_NETWORK_HOST && !config->policy.allow_host_network)
 		return error_set(err, ERROR_DENIED,
-			"network: host is allowed where the node has sandbox.allow_host_network: "
-			"true");
+			"network: host is not allowed on this node (agent.yaml: "
+			"sandbox.allow_host_network)");
 	for (size_t i = 0; i < spec->input_count; i++)
 		if (check_input(&spec->inputs[i], &config->data, err) < 0)
 			return error_context(err, "input %s", spec->inputs[i].name);

@@ -16,8 +16,6 @@ import sys
 import tempfile
 import zipfile
 
-import conda_package_handling.api
-
 WHEELS = pathlib.Path("/usr/share/python-wheels")  # Debian's python3-pip-whl and -setuptools-whl
 SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 SUBDIR = SUBDIRS[os.uname().machine]
@@ -78,6 +76,8 @@ class Channel:
             archive = self.folder / subdir / f"{name}-{version}-{build}{form}"
             # Its own level takes a gigabyte of memory and a second for each package.
             level = {"compression_tuple": (".tar.zst", "zstd", "zstd:compression-level=3")}
+            import conda_package_handling.api  # which a machine without this laboratory lacks
+
             conda_package_handling.api.create(
                 tree, None, archive.name, str(archive.parent), **(level if form == ".conda" else {})
             )
