@@ -284,5 +284,9 @@ int build_activation(struct build *b, struct error *err)
 	set_prefix(b, &image.env);
 	if (!b->request->has_conda)
 		return 0;
-	return set_declared(b, err) < 0 ? -1 : source_scripts(b, &image.env, err);
+	if (set_declared(b, err) < 0)
+		return -1;
+	// "shell": the job's own shell sources them when it starts (agent/job/sandbox.c).
+	bool now = !b->lock.activation || streq(b->lock.activation, "snapshot");
+	return now ? source_scripts(b, &image.env, err) : 0;
 }

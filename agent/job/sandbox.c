@@ -134,6 +134,23 @@ static struct json_strings count_strings(const char *const *items)
 	return all;
 }
 
+// environment.activation: shell. conda's scripts may look at the node that they run on, so they are
+// sourced there; what comes behind them is the script's command line, exactly.
+static void activate_by_shell(struct sandbox *s)
+{
+	static const char *const shell[] = {"/bin/sh", "-c",
+		"for f in /opt/stoker/env/etc/conda/activate.d/*.sh; do"
+		" [ -e \"$f\" ] && . \"$f\"; done; exec \"$@\"",
+		"sh"};
+	struct json_strings *args = &s->spec.process.args;
+	const char **all =
+		arena_array(&s->arena, const char *, args->count + array_size(shell) + 1);
+	memcpy(all, shell, sizeof(shell));
+	memcpy(all + array_size(shell), args->items, args->count * sizeof(*all));
+	*args = (struct json_strings){all, args->count + array_size(shell)};
+	s->options.programs = NULL; // the environment has a `python` of its own
+}
+
 static int set_program(struct sandbox *s, const struct job *job, struct error *err)
 {
 	static const char *const pythons[] = {"python3", "python", NULL};
@@ -143,6 +160,8 @@ static int set_program(struct sandbox *s, const struct job *job, struct error *e
 		bool python = ends_with(spec->entry_script, ".py");
 		s->options.programs = python ? pythons : NULL;
 		script_argv(s, spec, python);
+		if (spec->environment.activation == JOB_ACTIVATION_SHELL)
+			activate_by_shell(s);
 		p->cwd = job_folder;
 	} else {
 		if (spec->command)

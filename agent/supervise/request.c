@@ -111,6 +111,7 @@ static void pack_spec(struct pack *p, struct job_spec *s)
 	pack_bytes(p, &s->network, sizeof(s->network));
 	pack_number(p, &s->max_seconds);
 	pack_number(p, &s->max_retries);
+	pack_bytes(p, &s->environment.activation, sizeof(s->environment.activation));
 	pack_text(p, &s->output_destination);
 	pack_text(p, &s->display_name);
 	pack_text(p, &s->description);

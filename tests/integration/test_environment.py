@@ -323,6 +323,21 @@ def test_conda(lab, conda_image):
     lab.assert_clean()
 
 
+def test_activation_by_the_shell(lab, conda_image):
+    """The scripts see the node and the variables of the job; arguments arrive as they are."""
+    script = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
+    arguments, env = lab.run(
+        conda_image, script=script, conda_packages=["labnative", "python"],
+        environment={"activation": "shell"}, environment_variables={"LABNATIVE_PATHS": "mine"},
+        script_params=["$HOME", "a b", ""],
+    )[0]  # fmt: skip
+    assert arguments == ["$HOME", "a b", ""]
+    assert env["LABNATIVE_MODE"] == "fast"
+    assert env["LABNATIVE_PATHS"] == "/opt/stoker/env/a b:mine"
+    record = lab.records()[0]
+    assert not [v for v in record["activation"] if v.startswith("LABNATIVE_HOME")]
+
+
 # Neither the images nor the channels can be had everywhere: only where somebody names one.
 if "STOKER_TEST_CONDA_IMAGE" in os.environ:
 
