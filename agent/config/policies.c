@@ -16,6 +16,7 @@ const struct environment_policy environment_policy_default = {
 };
 
 const struct data_policy data_policy_default = {
+	.probe_ms = 30 * 1000,
 	.cache = {.keep_free_bytes = 1ULL << 30},
 };
 
@@ -128,6 +129,7 @@ int data_policy_decode(
 		{"allow_fsimage", json_decode_bool, AT(allow_fsimage), 0},
 		{"profiles", decode_strings, AT(profiles), JSON_NULLABLE},
 		{"max_bytes", policy_decode_size, AT(max_bytes), JSON_NULLABLE},
+		{"probe_seconds", decode_seconds_as_ms, AT(probe_ms), 0},
 		{"cache", decode_cache, AT(cache), JSON_NULLABLE},
 		{0},
 	};

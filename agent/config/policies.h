@@ -45,6 +45,7 @@ struct data_policy {
 	bool allow_fsimage;		 // may file-system images from outside be mounted?
 	struct json_strings profiles; // FUSE helpers that are allowed; none given: the known four
 	uint64_t max_bytes;	      // of one input; 0: what the disk allows
+	uint64_t probe_ms;	      // a mount is looked at so often; 30 s
 	struct cache_limits cache;
 };
 extern const struct data_policy data_policy_default;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/cache.h"
-#include "agent/data/mount.h"
+#include "agent/data/copy.h"
+#include "agent/data/mount_watch.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "base/time.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,9 @@ struct data_mounts {
 	size_t count;
 	int folder_fd;
 	char *folder; // its path
+	int64_t probe_ms;
+	void (*died)(void *data, size_t index, enum data_failure failure, const char *text);
+	void *died_data;
 };
 
 // ---- one input
@@ -34,38 +38,7 @@ static int take_prepared(struct data_mount *m, const struct data_options *o, str
 	return 0;
 }
 
-// `path` behind `root`, without the slashes between; NULL: it is not below.
-static const char *below(const char *path, const char *root)
-{
-	size_t n = strlen(root);
-	while (n > 0 && root[n - 1] == '/')
-		n--;
-	if (strncmp(path, root, n) || (path[n] && path[n] != '/'))
-		return NULL;
-	return path + n + strspn(path + n, "/");
-}
-
 // Below one of the folders that the node allows, and by no link out of it.
-static int open_allowed(const struct data_options *o, const char *path, struct error *err)
-{
-	const struct json_strings *roots = &o->policy->bind_roots;
-	for (size_t i = 0; i < roots->count; i++) {
-		const char *rest = below(path, roots->items[i]);
-		if (!rest)
-			continue;
-		cleanup_fd int root = open(roots->items[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (root < 0)
-			return error_set_errno(err, errno, "%s", roots->items[i]);
-		if (!*rest)
-			return steal_fd(&root);
-		return file_open_beneath(
-			root, rest, O_PATH | O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS, err);
-	}
-	return error_set(err, ERROR_DENIED,
-		"%s is not below a folder that this node allows (agent.yaml: data.bind_roots)",
-		path);
-}
-
 static int take_bind(struct data_mount *m, const struct data_options *o, enum data_failure *failure,
 	struct error *err)
 {
@@ -73,11 +46,8 @@ static int take_bind(struct data_mount *m, const struct data_options *o, enum da
 		m->path = xstrdup(m->source->path);
 		return 0;
 	}
-	m->fd = open_allowed(o, m->source->path, err);
-	if (m->fd < 0) {
-		*failure = err->kind == ERROR_NOT_FOUND ? DATA_NOT_FOUND : DATA_POLICY;
+	if (bind_open(o->policy, m->source->path, O_PATH, &m->fd, failure, err) < 0)
 		return -1;
-	}
 	m->path = xasprintf("/proc/self/fd/%d", m->fd);
 	return 0;
 }
@@ -90,6 +60,29 @@ static int make_folder(const struct data_mounts *all, struct data_mount *m, stru
 	return 0;
 }
 
+// Mount, helper and what it kept on the disk. With `abort` nobody is asked.
+static void unmount(struct data_mount *m, bool abort)
+{
+	struct error ignored;
+	mount_watch_stop(m);
+	mount_remove(m->path, abort);
+	process_release(&m->helper);
+	helper_log_read(&m->log);
+	helper_log_flush(&m->log);
+	helper_log_release(&m->log);
+	if (m->cache)
+		directory_remove(m->store->state_fd, m->cache, &ignored);
+	free(m->cache);
+	m->cache = NULL;
+	close_fdp(&m->cache_fd);
+	m->cache_fd = -1;
+	if (m->rc_password)
+		explicit_bzero(m->rc_password, strlen(m->rc_password));
+	free(m->rc_password);
+	m->rc_password = NULL;
+	m->mounted = false;
+}
+
 static int mount_it(const struct data_mounts *all, struct data_mount *m,
 	const struct data_options *o, enum data_failure *failure, struct error *err)
 {
@@ -100,6 +93,7 @@ static int mount_it(const struct data_mounts *all, struct data_mount *m,
 		m->mounted = true;
 		return 0;
 	}
+	unmount(m, true);
 	if (!m->source->optional || *failure != DATA_NOT_FOUND)
 		return -1;
 	error_clear(err); // there is an empty folder
@@ -125,12 +119,10 @@ static int attach_one(const struct data_mounts *all, struct data_mount *m,
 
 static void release_one(struct data_mount *m)
 {
-	loop_remove(m->helper_source);
 	if (m->mounted)
-		mount_remove(m->path);
+		unmount(m, m->failed);
 	rootfs_layers_release(m->layers);
-	process_release(&m->helper);
-	close_fdp(&m->log_fd);
+	helper_log_release(&m->log);
 	close_fdp(&m->fd);
 	free(m->path);
 }
@@ -162,7 +154,8 @@ static struct data_mounts *new_mounts(
 	struct data_mounts *all = xcalloc(1, sizeof(*all));
 	*all = (struct data_mounts){.items = xcalloc(o->count ? o->count : 1, sizeof(*all->items)),
 		.folder_fd = fd,
-		.folder = xstrdup(path)};
+		.folder = xstrdup(path),
+		.probe_ms = (int64_t)o->policy->probe_ms};
 	return all;
 }
 
@@ -179,8 +172,10 @@ struct data_mounts *data_attach(const struct data_options *o, const struct data_
 		*m = (struct data_mount){.source = &o->sources[i],
 			.kind = mount_kind_of(&o->sources[i]),
 			.ready = ready ? &ready[i] : NULL,
+			.store = o->store,
 			.fd = -1,
-			.log_fd = -1,
+			.cache_fd = -1,
+			.log = {.fd = -1, .line = o->log, .data = o->log_data},
 			.helper.pidfd = -1};
 		if (attach_one(all, m, o, failure, err) < 0) {
 			*failed = i;
@@ -197,12 +192,50 @@ const char *data_mounts_path(const struct data_mounts *m, size_t i)
 	return m->items[i].path;
 }
 
+bool data_mounts_map_ids(const struct data_mounts *m, size_t i)
+{
+	return !m->items[i].kind || !m->items[i].kind->plain_ids;
+}
+
+bool data_mounts_own(const struct data_mounts *m, pid_t pid)
+{
+	for (size_t i = 0; m && i < m->count; i++)
+		if (mount_watch_owns(&m->items[i], pid))
+			return true;
+	return false;
+}
+
+static void on_died(void *data, struct data_mount *m, enum data_failure failure, const char *text)
+{
+	struct data_mounts *all = data;
+	all->died(all->died_data, (size_t)(m - all->items), failure, text);
+}
+
 int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 	void (*died)(void *data, size_t index, enum data_failure failure, const char *text),
 	void *data, struct error *err)
 {
-	(void)m, (void)loop, (void)died, (void)data, (void)err;
+	m->died = died;
+	m->died_data = data;
+	for (size_t i = 0; i < m->count; i++)
+		if (m->items[i].mounted && m->items[i].kind->abort &&
+			mount_watch_start(&m->items[i], loop, m->probe_ms, on_died, m, err) < 0)
+			return -1;
 	return 0;
+}
+
+// What the job wrote, while the helper is still there.
+static int flush(
+	struct data_mount *m, int64_t deadline_ms, enum data_failure *failure, struct error *err)
+{
+	if (!m->mounted || m->source->mode != DATA_RW_MOUNT)
+		return 0;
+	if (m->failed || (m->program && m->helper.pid == 0)) {
+		*failure = DATA_HELPER_DIED;
+		return error_set(err, ERROR_UNAVAILABLE,
+			"it went away while the job ran, maybe with some of what it had written");
+	}
+	return (m->kind->flush ? m->kind->flush : mount_flush)(m, deadline_ms, failure, err);
 }
 
 int data_detach(struct data_mounts *m, uint64_t flush_ms, size_t *failed,
@@ -214,13 +247,14 @@ int data_detach(struct data_mounts *m, uint64_t flush_ms, size_t *failed,
 		return 0;
 	for (size_t i = 0; i < m->count; i++) {
 		struct data_mount *one = &m->items[i];
-		if (rc < 0 || !one->mounted || one->source->mode != DATA_RW_MOUNT || !one->kind ||
-			!one->kind->flush)
+		struct error second;
+		enum data_failure what;
+		if (flush(one, deadline, rc < 0 ? &what : failure, rc < 0 ? &second : err) == 0)
 			continue;
-		rc = one->kind->flush(one, deadline, failure, err);
-		if (rc < 0) {
+		one->failed = true; // nobody waits for it any more
+		if (rc == 0) {
 			*failed = i;
-			error_context(err, "input %s", one->source->name);
+			rc = error_context(err, "input %s", one->source->name);
 		}
 	}
 	release(m);
@@ -241,7 +275,7 @@ int data_sweep(int folder_fd, struct error *err)
 	for (struct dirent *e; (e = readdir(folder)) != NULL;) {
 		cleanup_free char *point = path_join(path, e->d_name);
 		if (e->d_name[0] != '.')
-			mount_remove(point);
+			mount_remove(point, true); // its helper died with the supervisor
 	}
 	closedir(folder);
 	return 0;

@@ -49,7 +49,10 @@ struct data_options {
 	const char *(*secret)(void *data, const char *name);
 	const struct data_events *events; // may be NULL
 	void *data;			  // of secret()
-	int *canceled;			  // as pull_options.canceled; may be NULL
+	// A line that a helper of a mount printed; may be NULL.
+	void (*log)(void *data, const char *text);
+	void *log_data;
+	int *canceled; // as pull_options.canceled; may be NULL
 };
 
 // Several inputs at a time; `ready` is an arena array of `count`. On failure *failed is the index
@@ -65,6 +68,10 @@ struct data_mounts *data_attach(const struct data_options *o, const struct data_
 	int folder_fd, size_t *failed, enum data_failure *failure, struct error *err);
 // The path on this node to bind for input i (a file or a folder); NULL: DATA_DIRECT.
 const char *data_mounts_path(const struct data_mounts *m, size_t i);
+// Are files there known by the job's ids once these are mapped? Not where a server decides alone.
+bool data_mounts_map_ids(const struct data_mounts *m, size_t i);
+// Is this one of its processes? Then its end is waited for here. NULL is fine.
+bool data_mounts_own(const struct data_mounts *m, pid_t pid);
 // Watch the helpers: one that ends, or a mount that does not answer for too long, is aborted (so
 // that readers get an error and nobody hangs) and told to `died`, once for each.
 int data_mounts_watch(struct data_mounts *m, struct loop *loop,

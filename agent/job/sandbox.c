@@ -51,10 +51,13 @@ static void add_input(struct sandbox *s, const struct job *job, size_t i)
 	bool writable = input->mode == DATA_RW_MOUNT || input->writable;
 	if (path)
 		add_bind(s, path, input->target, !writable);
-	if (path && input->no_exec) {
-		struct json_strings *o = &s->spec.mounts[s->spec.mount_count - 1].options;
+	if (!path)
+		return;
+	struct json_strings *o = &s->spec.mounts[s->spec.mount_count - 1].options;
+	if (job->inputs && !data_mounts_map_ids(job->inputs, i))
+		o->count--; // "x-idmap", the last
+	if (input->no_exec)
 		o->items[o->count++] = "rnoexec"; // words() leaves room for one more
-	}
 }
 
 static void add_mounts(struct sandbox *s, const struct job *job)

@@ -4,6 +4,7 @@
 #include "agent/supervise/supervisor_internal.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <unistd.h>
 
@@ -18,6 +19,23 @@ static const char *secret_of(void *data, const char *name)
 	return NULL;
 }
 
+// What helpers of mounts say: a log of the run, made with its first line.
+static void on_line(void *data, const char *text)
+{
+	struct supervisor *s = data;
+	char time[TIME_TEXT_SIZE];
+	struct error ignored;
+	cleanup_fd int folder = directory_ensure(s->run->fd, "system_logs", 0755, &ignored);
+	cleanup_fd int fd = folder < 0 ? -1
+				       : openat(folder, "inputs.log",
+						 O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW |
+							 O_CLOEXEC,
+						 0644);
+	cleanup_free char *line = xasprintf("%s %s\n", format_time(wall_ms(), time), text);
+	if (fd >= 0)
+		write_all(fd, line, strlen(line), "inputs.log", &ignored);
+}
+
 int supervisor_inputs_open(struct supervisor *s, struct error *err)
 {
 	const struct job_spec *spec = &s->request.spec;
@@ -28,6 +46,8 @@ int supervisor_inputs_open(struct supervisor *s, struct error *err)
 		.count = spec->input_count,
 		.secret = secret_of,
 		.data = (void *)spec,
+		.log = on_line,
+		.log_data = s,
 	};
 	enum data_failure failure = DATA_FAILED;
 	size_t failed;

@@ -99,12 +99,13 @@ int container_write_file(int root_fd, const struct container_file *file, struct 
 	return write_all(fd, file->data, file->size, file->path, err);
 }
 
+// What is known of it will do: a server is not asked, which might not answer.
 static int is_folder(int fd, const char *name, bool *folder, struct error *err)
 {
-	struct stat st;
-	if (fstatat(fd, "", &st, AT_EMPTY_PATH) < 0)
+	struct statx st;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
 		return error_set_errno(err, errno, "stat %s", name);
-	*folder = S_ISDIR(st.st_mode);
+	*folder = S_ISDIR(st.stx_mode);
 	return 0;
 }
 
