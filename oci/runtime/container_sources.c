@@ -108,10 +108,12 @@ static int clone_with_ids(const char *path, const struct mount_words *wanted, in
 	if (tree >= 0 || !words.idmap_optional || ids < 0 || err->sys != EINVAL)
 		return tree;
 	words.recursive_idmap = false;
+	error_clear(err);
 	tree = container_clone_tree(AT_FDCWD, path, &words, ids, err);
 	if (tree >= 0 || err->sys != EINVAL)
 		return tree;
 	*mapped = false;
+	error_clear(err);
 	return container_clone_tree(AT_FDCWD, path, &words, -1, err);
 }
 
