@@ -56,6 +56,7 @@ void phase_line_begin(struct phase_line *p, const char *phase, const char *detai
 	text_flatten(p->detail);
 	p->started = now_ms();
 	p->first = 0;
+	p->counted = false;
 	if (p->terminal)
 		draw(p, 0, 0);
 	else
@@ -65,8 +66,9 @@ void phase_line_begin(struct phase_line *p, const char *phase, const char *detai
 
 void phase_line_update(struct phase_line *p, uint64_t done, uint64_t total)
 {
-	if (!p->first)
+	if (!p->counted)
 		p->first = done;
+	p->counted = true;
 	if (p->terminal && (now_ms() - p->drawn_at >= REDRAW_MS || (total && done == total)))
 		draw(p, done, total);
 }

@@ -5,7 +5,6 @@ line for what goes wrong, and nothing left half-made."""
 import hashlib
 import io
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -16,7 +15,6 @@ import time
 
 import faulty_http
 import node
-import ociimage
 import pytest
 from test_data_prepare import push_artifact
 from test_run import _busybox, busybox, record, runs, wait_for, write_job  # noqa: F401
@@ -163,6 +161,19 @@ def test_references(job, server, tmp):
         "[--e]", f"[at {url}]", f"/data/b {url}", "",
     ]  # fmt: skip
     assert server.log == []
+
+
+def test_image_as_input(job, tmp, layout, small_image, scripted, stoker):
+    """Its tree, mounted where the node keeps it; its own server is asked once."""
+    stoker.configure(data={"local_hosts": [scripted.address]})
+    source = {"name": "tree", "kind": "oci", "reference": scripted.reference()}
+    script = "cat $STOKER_INPUT_tree/etc/hostname; touch $STOKER_INPUT_tree/x || true\n"
+    out = job(script, inputs=[source], network="none")
+    assert out.startswith("stoker\n") and "Read-only file system" in out
+    scripted.stop()
+    assert job(script, inputs=[{**source, "cache": "pinned"}]).startswith("stoker\n")
+    (phase,) = [p for p in last(stoker)[0]["phases"] if p["name"] == "inputs"]
+    assert phase["detail"].startswith("1 of") and phase["detail"].endswith("1 of them reused")
 
 
 def test_no_exec(job, tmp):
