@@ -323,7 +323,10 @@ int environment_step(
 	disk_walk_end(&running->walk);
 	close_fdp(&running->opt_fd);
 	close_fdp(&running->signal_fd);
-	return rc < 0 ? error_context(err, "%s", s->phase) : 0;
+	if (rc == 0)
+		return 0;
+	step_result_release(r);
+	return error_context(err, "%s", s->phase);
 }
 
 void step_result_release(struct step_result *r)

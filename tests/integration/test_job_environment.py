@@ -171,13 +171,14 @@ def test_end_of_a_build(lab, pip_image, how):
             lab.stoker("stop", run["run_id"])
         else:
             process.send_signal(signal.SIGINT if how == "signal" else signal.SIGKILL)
-        process.communicate(timeout=10)
+        _, said = process.communicate(timeout=10)
+    assert "Sanitizer" not in said and "runtime error" not in said, said
     wait_for(lambda: not stoker_processes(), "the end of all", 5)
     assert time.monotonic() - begin < 4, time.monotonic() - begin
     assert children
     if how != "kill":
         signo = signal.SIGINT if how == "signal" else signal.SIGTERM
-        assert process.returncode == 128 + signo
+        assert process.returncode == 128 + signo, said
         lab.assert_clean()
     lab.stoker("ps")
     document = record(lab) if how != "kill" else documents(lab)[run["run_id"]]
