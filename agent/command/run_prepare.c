@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { AGAIN_MS = 2000, AGAIN_MS_MAX = 60 * 1000, EVIDENCE_LINES = 20 };
@@ -82,6 +83,16 @@ static int open_log(const struct run *run, struct error *err)
 	return fd < 0 ? error_set_errno(err, errno, "make system_logs/environment.log") : fd;
 }
 
+// Where nothing was run.
+static void drop_empty_log(const struct run *run, int fd)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0 || st.st_size)
+		return;
+	unlinkat(run->fd, "system_logs/environment.log", 0);
+	unlinkat(run->fd, "system_logs", AT_REMOVEDIR);
+}
+
 // The tool's own words, after ours.
 static void show_evidence(const struct run *run, const struct environment_trouble *t)
 {
@@ -98,7 +109,8 @@ static void show_evidence(const struct run *run, const struct environment_troubl
 		if (*line)
 			fprintf(stderr, "  | %s\n", line);
 	}
-	fprintf(stderr, "  all of it: %s/system_logs/environment.log\n", run->path);
+	if (!t->remembered)
+		fprintf(stderr, "  all of it: %s/system_logs/environment.log\n", run->path);
 }
 
 static int fail_environment(
@@ -161,6 +173,7 @@ static int get_environment(struct run_prepare *p, struct error *err)
 	phase_line_init(&line, "environment");
 	int rc = environment_ensure(&o, &result, &trouble, err);
 	phase_line_end(&line);
+	drop_empty_log(run, log);
 	if (rc == 0) {
 		fprintf(stderr, "environment %s: %.12s, %s\n", result.reused ? "reused" : "ready",
 			result.key, result.reason);

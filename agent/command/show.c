@@ -79,7 +79,7 @@ static void show_environment(const struct json *environment)
 {
 	if (!environment || environment->type != JSON_OBJECT)
 		return;
-	printf("environment %s: %.12s, %s\n", truth(environment, "reused") ? "reused" : "built",
+	printf("environment %s: %.12s, %s\n", truth(environment, "reused") ? "reused" : "ready",
 		text(environment, "key"), text(environment, "reason"));
 	printf("  %-12s stoker env lock %.12s\n", "packages", text(environment, "key"));
 }
@@ -136,12 +136,11 @@ static void show_outputs(int run_fd)
 	printf("%s%s\n", s.message[0] ? "; " : "", s.message);
 }
 
-static void show_log(int run_fd)
+static void show_log(int run_fd, const char *name, const char *title)
 {
 	char data[LOG_BYTES + 1];
 	struct stat st;
-	cleanup_fd int fd =
-		openat(run_fd, "user_logs/std_log.txt", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	cleanup_fd int fd = openat(run_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size == 0)
 		return;
 	off_t from = st.st_size > LOG_BYTES ? st.st_size - LOG_BYTES : 0;
@@ -153,7 +152,7 @@ static void show_log(int run_fd)
 	for (int lines = 0; line > data && lines < LOG_LINES; line--)
 		lines += line[-1] == '\n';
 	line += line > data && line[0] == '\n' ? 1 : line > data;
-	printf("last lines of the log\n");
+	printf("last lines of %s\n", title);
 	for (char *next; line; line = next) {
 		next = strchr(line, '\n');
 		if (next)
@@ -200,7 +199,11 @@ static void show_run(const struct run_found *run, const struct json *record)
 		json_array_each (warning, warnings)
 			if (warning->value.type == JSON_STRING)
 				printf("warning: %s\n", warning->value.string);
-	show_log(run->fd);
+	show_log(run->fd, "user_logs/std_log.txt", "the log");
+	// Where it ended there, the tool's words are the reason.
+	const char *code = json_get_string(json_get(record, "cause"), "code");
+	if (code && starts_with(code, "Environment"))
+		show_log(run->fd, "system_logs/environment.log", "system_logs/environment.log");
 }
 
 int command_show(struct command *c, int argc, char **argv, struct error *err)

@@ -131,6 +131,14 @@ def test_unknown_package(lab, pip_image):
     assert "  | ERROR: No matching distribution found for no-such-thing" in said
     log = lab.stoker.state / "runs" / record(lab)["run_id"] / "1/system_logs/environment.log"
     assert f"  all of it: {log}" in said and "no-such-thing" in log.read_text()
+    shown = lab.stoker("show", record(lab)["run_id"]).stdout
+    assert f"cause: {lab.cause()['message']} (EnvironmentPackageNotFound, user)" in shown
+    assert "  | ERROR: No matching distribution found for no-such-thing" in shown
+    # The second time nobody is asked: the words are those of the first.
+    _, said = lab.fails(pip_image, pip_packages=["no-such-thing"], max_retries=3)
+    assert "No matching distribution found for no-such-thing" in said
+    assert "all of it" not in said and lab.cause()["code"] == "EnvironmentPackageNotFound"
+    assert not (lab.stoker.state / "runs" / record(lab)["run_id"] / "1/system_logs").exists()
 
 
 def test_index_that_fails(lab, pip_image):
