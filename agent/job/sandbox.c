@@ -141,10 +141,9 @@ static struct json_strings count_strings(const char *const *items)
 // sourced there; what comes behind them is the script's command line, exactly.
 static void activate_by_shell(struct sandbox *s)
 {
-	static const char *const shell[] = {"/bin/sh", "-c",
-		"for f in /opt/stoker/env/etc/conda/activate.d/*.sh; do"
-		" [ -e \"$f\" ] && . \"$f\"; done; exec \"$@\"",
-		"sh"};
+	static const char program[] = "for f in /opt/stoker/env/etc/conda/activate.d/*.sh; do"
+				      " [ -e \"$f\" ] && . \"$f\"; done; exec \"$@\"";
+	static const char *const shell[] = {"/bin/sh", "-c", program, "sh"};
 	struct json_strings *args = &s->spec.process.args;
 	const char **all =
 		arena_array(&s->arena, const char *, args->count + array_size(shell) + 1);
