@@ -7,10 +7,6 @@
 #include "base/file.h"
 #include "base/text.h"
 
-#include <dirent.h>
-#include <linux/openat2.h>
-#include <stdlib.h>
-
 enum {
 	VARIABLES_MAX = 1000,
 	VALUE_BYTES_MAX = 128 * 1024 - 1,
@@ -18,6 +14,7 @@ enum {
 	ENVIRON_BYTES_MAX = 4 * 1024 * 1024,
 };
 
+#define DECLARED_FOLDER "env/etc/conda/env_vars.d"
 #define ACTIVATE_FOLDER "env/etc/conda/activate.d"
 
 // conda's mark for a variable that is declared and has no value.
@@ -124,56 +121,42 @@ static void set_members(struct build *b, const struct json *object)
 			set(b, member->key, member->value.string);
 }
 
-static const struct json *read_document(struct build *b, const char *path, struct error *err)
+// `total`: bytes of all documents so far; what they say is kept.
+static int set_document(
+	struct build *b, const char *path, const char *member, size_t *total, struct error *err)
 {
+	cleanup_arena struct arena scratch = {0};
 	cleanup_buffer struct buffer text = {0};
 	if (build_get(b, path, FILE_BYTES_MAX, &text, err) < 0)
-		return NULL;
-	return json_parse(b->arena, text.data ? text.data : "", text.size, path, NULL, err);
-}
-
-static int by_name(const void *x, const void *y)
-{
-	return strcmp(*(const char *const *)x, *(const char *const *)y);
-}
-
-// The names in a folder of the tree that end like that, sorted; none where there is no folder.
-static struct json_strings names_in(struct build *b, const char *path, const char *suffix)
-{
-	struct json_strings names = {
-		.items = arena_array(b->arena, const char *, VARIABLES_MAX + 1)};
-	struct error ignored;
-	int fd = file_open_beneath(
-		b->opt_fd, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, &ignored);
-	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-	if (!folder) {
-		close_fdp(&fd);
-		return names;
-	}
-	for (struct dirent *e; names.count < VARIABLES_MAX && (e = readdir(folder)) != NULL;)
-		if (e->d_name[0] != '.' && ends_with(e->d_name, suffix))
-			names.items[names.count++] = arena_strdup(b->arena, e->d_name);
-	closedir(folder);
-	qsort(names.items, names.count, sizeof(*names.items), by_name);
-	return names;
+		return -1;
+	*total += text.size;
+	if (*total > ENVIRON_BYTES_MAX)
+		return error_set(
+			err, ERROR_INVALID, "%s: packages declare too many variables", path);
+	const struct json *document =
+		json_parse(&scratch, text.data ? text.data : "", text.size, path, NULL, err);
+	if (!document)
+		return -1;
+	set_members(b, member ? json_get(document, member) : document);
+	return 0;
 }
 
 static int set_declared(struct build *b, struct error *err)
 {
-	const struct json_strings files = names_in(b, "env/etc/conda/env_vars.d", ".json");
-	for (size_t i = 0; i < files.count; i++) {
-		const char *path =
-			arena_printf(b->arena, "env/etc/conda/env_vars.d/%s", files.items[i]);
-		const struct json *document = read_document(b, path, err);
-		if (!document)
-			return -1;
-		set_members(b, document);
-	}
-	const struct json *state = read_document(b, "env/conda-meta/state", err);
-	if (!state && err->kind != ERROR_NOT_FOUND)
+	struct json_strings files;
+	size_t total = 0;
+	if (build_names(b, DECLARED_FOLDER, ".json", VARIABLES_MAX, &files, err) < 0)
 		return -1;
-	error_clear(err);
-	set_members(b, json_get(state, "env_vars"));
+	for (size_t i = 0; i < files.count; i++) {
+		const char *path = arena_printf(b->arena, DECLARED_FOLDER "/%s", files.items[i]);
+		if (set_document(b, path, NULL, &total, err) < 0)
+			return -1;
+	}
+	if (set_document(b, "env/conda-meta/state", "env_vars", &total, err) < 0) {
+		if (err->kind != ERROR_NOT_FOUND)
+			return -1;
+		error_clear(err);
+	}
 	return 0;
 }
 
@@ -206,7 +189,17 @@ static bool is_of_the_shell(const char *text)
 	for (size_t i = 0; i < array_size(names); i++)
 		if (starts_with(text, names[i]))
 			return true;
-	return starts_with(text, "BASH") || starts_with(text, "_CE_") || !strchr(text, '=');
+	return starts_with(text, "BASH") || starts_with(text, "_CE_") || strcspn(text, "=") == 0 ||
+	       !strchr(text, '=');
+}
+
+// Of scripts that may write into these files what they like.
+static bool is_many(const struct buffer *b)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < b->size; i++)
+		n += b->data[i] == '\0';
+	return n > 2 * VARIABLES_MAX;
 }
 
 static bool holds(const struct buffer *b, const char *text)
@@ -238,7 +231,10 @@ static int source_scripts(struct build *b, const struct oci_strings *image, stru
 	const char *argv[] = {"/bin/sh", BUILD_TMP "/activate.sh", NULL};
 	const struct json_strings command = {argv, 2};
 	buffer_puts(&text, script);
-	if (!names_in(b, ACTIVATE_FOLDER, ".sh").count)
+	struct json_strings scripts;
+	if (build_names(b, ACTIVATE_FOLDER, ".sh", VARIABLES_MAX, &scripts, err) < 0)
+		return -1;
+	if (!scripts.count)
 		return 0;
 	if (build_put(b, "activate.sh", &text, err) < 0)
 		return -1;
@@ -267,6 +263,10 @@ static int source_scripts(struct build *b, const struct oci_strings *image, stru
 		return build_fail(b, ENVIRONMENT_BUILD, err,
 			"a package's activation script ended the shell (exit status %d)",
 			result.exit_status);
+	if (is_many(&before) || is_many(&after))
+		return build_fail(b, ENVIRONMENT_BUILD, err,
+			"packages' activation scripts set more than %d variables",
+			2 * VARIABLES_MAX);
 	set_difference(b, &before, &after);
 	return 0;
 }

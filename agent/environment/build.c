@@ -6,8 +6,10 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <dirent.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -244,6 +246,39 @@ int build_get(
 	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err)
 {
 	return build_read(b->opt_fd, path, limit, data, err);
+}
+
+static int by_name(const void *x, const void *y)
+{
+	return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+int build_names(struct build *b, const char *path, const char *suffix, size_t most,
+	struct json_strings *names, struct error *err)
+{
+	int rc = 0;
+	*names = (struct json_strings){.items = arena_array(b->arena, const char *, most + 1)};
+	int fd = file_open_beneath(
+		b->opt_fd, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	if (!folder) {
+		close_fdp(&fd);
+		if (err->kind != ERROR_NOT_FOUND)
+			return -1;
+		error_clear(err);
+		return 0;
+	}
+	for (struct dirent *e; rc == 0 && (e = readdir(folder)) != NULL;) {
+		if (e->d_name[0] == '.' || !ends_with(e->d_name, suffix))
+			continue;
+		if (names->count == most)
+			rc = error_set(err, ERROR_LIMIT, "%s: more than %zu files", path, most);
+		else
+			names->items[names->count++] = arena_strdup(b->arena, e->d_name);
+	}
+	closedir(folder);
+	qsort(names->items, names->count, sizeof(*names->items), by_name);
+	return rc;
 }
 
 const char *build_original(void *data, struct arena *a, const char *url)

@@ -63,6 +63,9 @@ int build_put(struct build *b, const char *name, const struct buffer *data, stru
 int build_read(int dirfd, const char *path, size_t limit, struct buffer *data, struct error *err);
 int build_get(
 	struct build *b, const char *path, size_t limit, struct buffer *data, struct error *err);
+// The names in a folder that end like that, sorted; none where there is no folder. ERROR_LIMIT.
+int build_names(struct build *b, const char *path, const char *suffix, size_t most,
+	struct json_strings *names, struct error *err);
 
 // The parts (build_pip.c, build_uv.c, build_conda.c, verify.c, activation.c).
 int build_pip(struct build *b, struct error *err);

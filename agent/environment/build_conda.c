@@ -185,9 +185,13 @@ static int check_file(
 {
 	struct stat st;
 	const char *name = json_get_string(record, "name");
-	if (path[0] == '/' || strstr(path, "../"))
+	// Links to folders are usual; where one leads out of the prefix there is nothing of
+	// conda's.
+	struct error why;
+	cleanup_fd int fd = file_open_beneath(o->prefix_fd, path, O_PATH | O_NOFOLLOW, 0, 0, &why);
+	if (fd < 0 && why.kind != ERROR_NOT_FOUND)
 		return 0;
-	bool there = fstatat(o->prefix_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	bool there = fd >= 0 && fstat(fd, &st) == 0;
 	bool later = there && (st.st_ctim.tv_sec > o->since.tv_sec ||
 				      (st.st_ctim.tv_sec == o->since.tv_sec &&
 					      st.st_ctim.tv_nsec > o->since.tv_nsec));

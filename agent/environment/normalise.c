@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECORD_BYTES_MAX = 64 * 1024 * 1024 };
+enum { RECORD_BYTES_MAX = 64 * 1024 * 1024, RECORDS_MAX = 20000 };
 
 // ---- pip
 
@@ -35,14 +35,16 @@ static int drop_notes(int packages, const char *folder, struct error *err)
 		return 0;
 	if (build_read(fd, "RECORD", RECORD_BYTES_MAX, &record, err) < 0)
 		return error_context(err, "%s", folder);
+	const char *begin[array_size(notes)];
+	cleanup_arena struct arena a = {0};
+	for (size_t i = 0; i < array_size(notes); i++)
+		begin[i] = arena_printf(&a, "%s/%s,", folder, notes[i]);
 	for (char *line = record.data, *next; line && *line; line = next) {
 		size_t n = strcspn(line, "\n");
 		next = line[n] ? line + n + 1 : line + n;
 		bool note = false;
-		for (size_t i = 0; i < array_size(notes); i++) {
-			cleanup_free char *name = xasprintf("%s/%s,", folder, notes[i]);
-			note |= starts_with(line, name);
-		}
+		for (size_t i = 0; i < array_size(notes); i++)
+			note |= starts_with(line, begin[i]);
 		if (!note)
 			buffer_append(&kept, line, (size_t)(next - line));
 	}
@@ -85,9 +87,10 @@ static bool is_of_address(char c)
 }
 
 // Addresses as the build saw them become the real ones.
-static bool map_addresses(struct build *b, const struct buffer *text, struct buffer *out)
+static bool map_addresses(const struct buffer *text, struct buffer *out)
 {
 	static const char mark[] = "http://127.0.0.1:";
+	cleanup_arena struct arena a = {0};
 	const char *p = text->data, *end = text->data + text->size;
 	bool any = false;
 	while (p && p < end) {
@@ -98,8 +101,8 @@ static bool map_addresses(struct build *b, const struct buffer *text, struct buf
 		while (behind < end && is_of_address(*behind))
 			behind++;
 		buffer_append(out, p, (size_t)(url - p));
-		buffer_puts(out, package_proxy_original(b->arena,
-					 arena_strndup(b->arena, url, (size_t)(behind - url))));
+		buffer_puts(out,
+			package_proxy_original(&a, arena_strndup(&a, url, (size_t)(behind - url))));
 		p = behind;
 		any = true;
 	}
@@ -108,43 +111,41 @@ static bool map_addresses(struct build *b, const struct buffer *text, struct buf
 	return any;
 }
 
-static int normalise_record(struct build *b, int folder, const char *name, struct error *err)
+static int normalise_record(int folder, const char *name, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0}, mapped = {0};
 	struct stat st;
-	// History tells times and what was typed; the file has to be there.
-	bool history = streq(name, "history");
-	if (!history && !ends_with(name, ".json"))
-		return 0;
 	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return error_set(err, ERROR_INVALID, "conda-meta/%s is no file", name);
-	if (history)
-		return build_write(folder, name, &mapped, 0644, err);
 	if (build_read(folder, name, RECORD_BYTES_MAX, &text, err) < 0)
 		return error_context(err, "conda-meta");
-	if (!text.data || !map_addresses(b, &text, &mapped))
+	if (!text.data || !map_addresses(&text, &mapped))
 		return 0;
 	return build_write(folder, name, &mapped, st.st_mode & 0777, err);
 }
 
 static int normalise_conda(struct build *b, struct error *err)
 {
-	int rc = 0;
-	int meta = file_open_beneath(
+	struct json_strings names;
+	struct stat st;
+	const struct buffer nothing = {0};
+	if (build_names(b, "env/conda-meta", ".json", RECORDS_MAX, &names, err) < 0)
+		return error_context(err, "conda-meta");
+	cleanup_fd int folder = file_open_beneath(
 		b->opt_fd, "env/conda-meta", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
-	if (meta < 0 && err->kind == ERROR_NOT_FOUND) {
+	if (folder < 0 && err->kind == ERROR_NOT_FOUND) {
 		error_clear(err);
 		return 0;
 	}
-	DIR *folder = meta < 0 ? NULL : fdopendir(meta);
-	if (!folder) {
-		close_fdp(&meta);
+	if (folder < 0)
 		return error_context(err, "conda-meta");
-	}
-	for (struct dirent *e; rc == 0 && (e = readdir(folder)) != NULL;)
-		rc = normalise_record(b, dirfd(folder), e->d_name, err);
-	closedir(folder);
-	return rc;
+	for (size_t i = 0; i < names.count; i++)
+		if (normalise_record(folder, names.items[i], err) < 0)
+			return -1;
+	// It tells times and what was typed; the file has to be there, if it was.
+	return fstatat(folder, "history", &st, AT_SYMLINK_NOFOLLOW) < 0
+		       ? 0
+		       : build_write(folder, "history", &nothing, 0644, err);
 }
 
 // ---- the whole

@@ -215,6 +215,23 @@ def add_conditions(channel):
     )  # fmt: skip
 
 
+# A record whose files are elsewhere, by a link of the prefix.
+SCRIPT_LIES = """ln -s /etc "$PREFIX/out"
+cat > "$PREFIX/conda-meta/liar-1-0.json" <<'END'
+{"name": "liar", "version": "1", "build": "0", "files": ["out/no-such-file", "out/passwd"]}
+END
+"""
+
+# An activation script that says itself what it has set, a million times.
+SCRIPT_MANY_VARIABLES = """mkdir -p "$PREFIX/etc/conda/activate.d"
+cat > "$PREFIX/etc/conda/activate.d/many.sh" <<'END'
+exec "$CONDA_PREFIX/bin/python" -c "
+for name, text in (('before', b'A=1'), ('after', b'B=1')):
+    open('/opt/stoker/tmp/' + name, 'wb').write((text + bytes(1)) * 1000000)"
+END
+"""
+
+
 def add_scripts(channel):
     """Packages whose post-link script does what it should not."""
     scripts = {
@@ -224,6 +241,8 @@ def add_scripts(channel):
         "script-fills": 'exec dd if=/dev/zero of="$PREFIX/share/full" bs=1M\n',
         "script-never-ends": "exec sleep 100000\n",
         "script-leaves-a-child": "sleep 100000 &\n",
+        "script-lies": SCRIPT_LIES,
+        "script-many-variables": SCRIPT_MANY_VARIABLES,
     }
     for name, script in scripts.items():
         channel.package(

@@ -397,6 +397,7 @@ def test_bad_conda_packages(lab, conda_image, package, code, evidence):
         ("script-forks", {"pids": 64}, None),
         ("script-never-ends", {}, "TimeLimit"),
         ("script-fills", {"disk": "64m"}, "NoSpace"),
+        ("script-many-variables", {}, "BuildFailed"),
     ],
 )
 def test_hostile_scripts(lab, conda_image, package, policy, code):
@@ -475,6 +476,15 @@ def test_shared_by_registry(lab, make_stoker, tmp, registry, pip_image):
     assert lab.index.paths() == []
     (record,) = other.records()
     assert (record["key"], record["layer"]) == (first["key"], first["layer"])
+
+
+def test_record_that_lies(lab, conda_image):
+    """What a package calls its files is looked for in the prefix only."""
+    found, _ = lab.run(
+        conda_image, ["wheelmath"],
+        conda_packages=["python", "pip", "script-lies"], pip_packages=["wheelmath"],
+    )  # fmt: skip
+    assert found["wheelmath"] == "2.0"
 
 
 def test_image_without_tools(lab, python_image, busybox_image):
