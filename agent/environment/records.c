@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RESOLVE_MIN = 4 };
+enum { RESOLVE_MIN = 4, TOOLS_BYTES_MAX = 64 * 1024 };
 
 // ---- files
 
@@ -304,5 +304,5 @@ int environment_tools_write(
 int environment_tools_read(
 	struct store *s, const char *image_hex, struct buffer *b, struct error *err)
 {
-	return records_get(s, "tools", image_hex, LOCK_BYTES_MAX, b, err);
+	return records_get(s, "tools", image_hex, TOOLS_BYTES_MAX, b, err);
 }

@@ -3,6 +3,7 @@
 // What an image offers: its interpreter is asked where things are, since only it knows; an image
 // without one is asked for each program by its name. Remembered in
 // <state>/environments/tools/<digest>.json.
+#include "agent/environment/records.h"
 #include "agent/environment/tools_internal.h"
 #include "base/file.h"
 #include "base/json_write.h"
@@ -11,9 +12,8 @@
 #include <glob.h>
 #include <unistd.h>
 
-enum { FOUND_BYTES_MAX = 64 * 1024, PROBE_SECONDS = 60, FOUND_LAYOUT = 1 };
+enum { PROBE_SECONDS = 60, FOUND_LAYOUT = 1 };
 
-static const char folder[] = "environments/tools";
 static const char more_folders[] =
 	":/opt/conda/bin:/opt/miniconda3/bin:/opt/mamba/bin:/root/miniconda3/bin:/root/.local/bin";
 
@@ -104,6 +104,10 @@ static int ask(const struct environment_options *o, struct arena *a, const char 
 	if (rc == 0 && result.exit_status == 0 && result.output.data)
 		buffer_append(output, result.output.data, result.output.size);
 	bool good = rc == 0 && result.exit_status == 0;
+	// That there was no memory, or no time, says nothing of the image, and is not remembered.
+	if (rc == 0 && result.failure != ENVIRONMENT_OK)
+		rc = error_set(
+			err, ERROR_UNAVAILABLE, "%s: %s: %s", step.phase, argv[0], result.message);
 	step_result_release(&result);
 	return rc < 0 ? -1 : good;
 }
@@ -167,12 +171,6 @@ static void decode(struct arena *a, const struct json *v, struct tools_found *f)
 	}
 }
 
-static char *file_of(const struct environment_options *o)
-{
-	const char *hex = strchr(o->image->manifest.text, ':');
-	return xasprintf("%s/%s.json", folder, hex ? hex + 1 : o->image->manifest.text);
-}
-
 static void member(struct json_writer *w, const char *key, const char *value)
 {
 	if (value)
@@ -190,7 +188,6 @@ static int remember(
 		{"uv", "uv_version", &f->uv}};
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
 	cleanup_buffer struct buffer text = {0};
-	cleanup_free char *path = file_of(o);
 	json_write_open_object(w);
 	json_write_member_int(w, "layout", FOUND_LAYOUT);
 	member(w, "python", f->python);
@@ -206,21 +203,22 @@ static int remember(
 		member(w, programs[i].version, programs[i].program->version);
 	}
 	json_write_close_object(w);
-	if (json_writer_finish(w, &text, err) < 0 ||
-		directory_make(o->store->state_fd, folder, 0700, err) < 0)
+	if (json_writer_finish(w, &text, err) < 0)
 		return -1;
-	return file_write_atomic(o->store->state_fd, path, text.data, text.size, 0600, err);
+	return environment_tools_write(
+		o->store, oci_digest_hex(&o->image->manifest), text.data, text.size, err);
 }
 
 // A file that is damaged, or another version's, is as good as none.
 static bool recall(const struct environment_options *o, struct arena *a, struct tools_found *f)
 {
 	cleanup_buffer struct buffer text = {0};
-	cleanup_free char *path = file_of(o);
 	struct error ignored;
-	if (file_read(o->store->state_fd, path, FOUND_BYTES_MAX, &text, &ignored) < 0 || !text.data)
+	if (environment_tools_read(o->store, oci_digest_hex(&o->image->manifest), &text, &ignored) <
+		1)
 		return false;
-	const struct json *v = json_parse(a, text.data, text.size, path, NULL, &ignored);
+	const struct json *v =
+		json_parse(a, text.data ? text.data : "", text.size, "tools", NULL, &ignored);
 	const struct json *layout = json_get(v, "layout");
 	if (!layout || layout->type != JSON_INTEGER || layout->integer != FOUND_LAYOUT)
 		return false;
