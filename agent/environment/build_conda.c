@@ -130,6 +130,9 @@ static int install(struct build *b, const struct conda_options *o, struct error 
 	struct conda_solution solution;
 	if (b->from)
 		return install_explicit(b, o, b->from->conda, b->from->conda_count, err);
+	if (b->request->job->as_of)
+		environment_notice(b->o, "conda packages do not keep to environment.as_of: the "
+					 "newest are taken");
 	int rc = solve(b, o, &solution, err);
 	if (rc < 0)
 		return -1;

@@ -128,6 +128,10 @@ static int install(struct build *b, const struct pip_options *o, struct error *e
 	struct step_result result;
 	cleanup_buffer struct buffer requirements = {0};
 	pip_requirements_write(b->arena, &b->request->pip, &requirements);
+	if (o->as_of && !pip_has_as_of(o->version))
+		environment_notice(b->o,
+			"this pip cannot keep to environment.as_of (26.0 and later can): "
+			"the newest packages are taken");
 	if (build_put(b, PIP_REQUIREMENTS, &requirements, err) < 0)
 		return -1;
 	const struct json_strings argv = pip_install_command(b->arena, o);

@@ -356,6 +356,7 @@ static int make(struct ensuring *e, struct error *err)
 	environment_build_sweep(e->o->store);
 	environment_steps_sweep(e->o->store);
 	int rc = build_open(&b, err);
+	bool opened = rc == 0;
 	if (rc == 0)
 		rc = run_phases(e, &b, err);
 	if (rc == 0)
@@ -363,7 +364,10 @@ static int make(struct ensuring *e, struct error *err)
 	e->result->fetched = b.fetched;
 	build_close(&b);
 	if (rc < 0 && e->trouble->failure == ENVIRONMENT_OK)
-		fail(e, err->kind == ERROR_LIMIT ? ENVIRONMENT_NO_SPACE : ENVIRONMENT_FAILED);
+		fail(e, err->kind == ERROR_LIMIT ? ENVIRONMENT_NO_SPACE
+			// What is in the tree is the packages' fault, and not the node's.
+			: opened && err->kind == ERROR_INVALID ? ENVIRONMENT_VERIFICATION
+							       : ENVIRONMENT_FAILED);
 	if (rc == 0 && answer(e, err) < 0)
 		return fail(e, ENVIRONMENT_FAILED);
 	if (rc < 0)

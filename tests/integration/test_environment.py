@@ -161,8 +161,11 @@ def test_image_without_pip(lab, python_image):
 
 
 def test_build_of_sdist(lab, pip_image):
-    found, _ = lab.run(pip_image, ["builds"], pip_packages=["builds"])
+    found, said = lab.run(
+        pip_image, ["builds"], pip_packages=["builds"], environment={"as_of": "2030-01-01T00:00:00Z"}
+    )
     assert found["builds"] == "?"
+    assert "this pip cannot keep to environment.as_of" in said
 
 
 FORGED = """
@@ -476,6 +479,14 @@ def test_shared_by_registry(lab, make_stoker, tmp, registry, pip_image):
     assert lab.index.paths() == []
     (record,) = other.records()
     assert (record["key"], record["layer"]) == (first["key"], first["layer"])
+def test_no_memory_to_look(make_stoker, tmp, package_index, channels, pip_image):
+    """What an image offers is not remembered from a look that was cut short."""
+    lab = Lab(make_stoker(), tmp, package_index, channels)
+    lab.configure(memory="4m")
+    lab.fails(pip_image, "looking into the image: python3", pip_packages=["wheelmath"])
+    lab.configure()
+    found, _ = lab.run(pip_image, ["wheelmath"], pip_packages=["wheelmath"])
+    assert found["wheelmath"] == "2.0"
 
 
 def test_record_that_lies(lab, conda_image):
