@@ -452,7 +452,7 @@ static int ensure(struct ensuring *e, struct error *err)
 	close_fdp(&lock_fd);
 	lock_fd = -1;
 	environment_offer(e->o, e->result->key);
-	return 0;
+	return environment_is_canceled(e->o, e->signal_fd, err) ? fail(e, ENVIRONMENT_CANCELED) : 0;
 }
 
 int environment_ensure(const struct environment_options *o, struct environment_result *result,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/environment/share.h"
 
+#include "agent/environment/environment_internal.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "oci/layer/tree_reader.h"
@@ -176,7 +177,23 @@ int environment_push(
 	return push_image(o->store, &push, r, err);
 }
 
-static void on_push_notice(void *data, const char *text)
+struct offer {
+	const struct environment_options *o;
+	int signal_fd;
+};
+
+static bool on_offer_look(void *data, struct error *err)
+{
+	const struct offer *f = data;
+	return environment_is_canceled(f->o, f->signal_fd, err);
+}
+
+static void on_offer_notice(void *data, const char *text)
+{
+	environment_notice(((const struct offer *)data)->o, text);
+}
+
+static void on_pull_notice(void *data, const char *text)
 {
 	const struct environment_events *e = data;
 	if (e && e->notice)
@@ -188,16 +205,18 @@ void environment_offer(const struct environment_options *o, const char *key)
 	const struct environment_policy *policy = &o->config->environments;
 	if (!policy->registry || !policy->push)
 		return;
+	struct error err = {0};
+	cleanup_fd int signal_fd = environment_signals_open(o, &err);
+	struct offer offer = {o, signal_fd};
 	const struct push_events events = {
-		.notice = on_push_notice, .data = (void *)(uintptr_t)o->events};
+		.notice = on_offer_notice, .canceled = on_offer_look, .data = &offer};
 	const struct environment_push_options push = {
 		.store = o->store, .config = o->config, .key = key, .events = &events};
 	struct push_result result;
-	struct error err = {0};
 	if (environment_push(&push, &result, &err) == 0)
 		return;
 	error_context(&err, "the environment is not shared");
-	on_push_notice((void *)(uintptr_t)o->events, err.text);
+	environment_notice(o, err.text);
 }
 
 // ---- pull
@@ -379,7 +398,7 @@ static int fetch_tag(const struct environment_options *o, const char *kind, cons
 	const char *wanted, struct environment_result *r, struct error *err)
 {
 	static const struct pull_events events = {
-		.progress = on_pull_progress, .notice = on_push_notice};
+		.progress = on_pull_progress, .notice = on_pull_notice};
 	void *data = (void *)(uintptr_t)o->events;
 	struct oci_reference from;
 	if (!o->config->environments.registry)
@@ -405,7 +424,7 @@ static int fetch_tag(const struct environment_options *o, const char *kind, cons
 		return -1;
 	if (err->kind != ERROR_NOT_FOUND) {
 		error_context(err, "environments.registry");
-		on_push_notice(data, err->text);
+		environment_notice(o, err->text);
 	}
 	error_clear(err);
 	return 0;

@@ -8,10 +8,13 @@
 #include "oci/registry/pusher_protocol.h"
 #include "oci/registry/settings.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+enum { LOOK_MS = 200 };
 
 struct pusher {
 	struct process process;
@@ -68,6 +71,22 @@ static int take_done(const struct pusher_reply *r, struct error *err)
 	return -1;
 }
 
+// 0 there is something to read, -1 canceled.
+static int wait_for(struct pusher *p, struct error *err)
+{
+	struct pollfd fd = {.fd = p->socket, .events = POLLIN};
+	while (p->events->canceled) {
+		if (p->events->canceled(p->events->data, err))
+			return -1;
+		int n = poll(&fd, 1, LOOK_MS);
+		if (n > 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return error_set_errno(err, errno, "wait for the pusher");
+	}
+	return 0;
+}
+
 // Returns what a PUSHER_DONE says: 1 present, 0 not, -1.
 static int call(struct pusher *p, const struct pusher_command *c, int fd, struct error *err)
 {
@@ -76,6 +95,8 @@ static int call(struct pusher *p, const struct pusher_command *c, int fd, struct
 		return err->kind == ERROR_UNAVAILABLE ? explain_end(p, err) : -1;
 	for (;;) {
 		struct pusher_reply r;
+		if (wait_for(p, err) < 0)
+			return -1;
 		ssize_t n = message_receive(p->socket, &r, sizeof(r), NULL, 0, false, err);
 		if (n <= 0)
 			return n == 0 ? explain_end(p, err) : -1;

@@ -21,6 +21,9 @@ struct pusher;
 struct pusher_events {				      // each may be NULL
 	void (*progress)(void *data, uint64_t bytes); // of the blob that is being sent
 	void (*notice)(void *data, const char *text); // "retrying in 2 s: …"
+	// Asked some times a second while a call waits: true, with the error, ends the call and
+	// the pusher with it.
+	bool (*canceled)(void *data, struct error *err);
 	void *data;
 };
 

@@ -63,6 +63,11 @@ static void on_notice(void *data, const char *text)
 		e->notice(e->data, text);
 }
 
+static bool on_look(void *data, struct error *err)
+{
+	return push_canceled(((struct push *)data)->o, err);
+}
+
 static int load(struct push *p, struct error *err)
 {
 	struct store *s = p->store;
@@ -240,7 +245,8 @@ static int push_manifest(struct push *p, struct error *err)
 
 static int run(struct push *p, struct error *err)
 {
-	p->pusher_events = (struct pusher_events){.progress = show, .notice = on_notice, .data = p};
+	p->pusher_events = (struct pusher_events){
+		.progress = show, .notice = on_notice, .canceled = on_look, .data = p};
 	if (load(p, err) < 0 || open_target(p, err) < 0)
 		return -1;
 	for (size_t i = 0; i < p->manifest.layer_count; i++)

@@ -23,6 +23,8 @@ struct push_events { // each may be NULL
 	void (*progress)(void *data, enum push_phase phase, size_t layer, size_t count,
 		uint64_t bytes, uint64_t total);
 	void (*notice)(void *data, const char *text);
+	// Asked some times a second: true, with the error, ends it.
+	bool (*canceled)(void *data, struct error *err);
 	void *data;
 };
 

@@ -57,8 +57,15 @@ static int compress_chunk(
 	return 0;
 }
 
-static int compress_archive(struct compression *c, struct tree_reader *r, int fd,
-	void (*progress)(void *data, uint64_t bytes), void *data, struct error *err)
+bool push_canceled(const struct push_options *o, struct error *err)
+{
+	const struct push_events *e = o->events;
+	return e->canceled && e->canceled(e->data, err);
+}
+
+static int compress_archive(const struct push_options *o, struct compression *c,
+	struct tree_reader *r, int fd, void (*progress)(void *data, uint64_t bytes), void *data,
+	struct error *err)
 {
 	for (;;) {
 		ssize_t n = read(r->archive_fd, c->chunk, CHUNK);
@@ -66,6 +73,8 @@ static int compress_archive(struct compression *c, struct tree_reader *r, int fd
 			continue;
 		if (n < 0)
 			return error_set_errno(err, errno, "read the layer's archive");
+		if (push_canceled(o, err))
+			return -1;
 		if (compress_chunk(c, c->chunk, (size_t)n, fd, err) < 0)
 			return -1;
 		progress(data, c->plain_size);
@@ -74,7 +83,7 @@ static int compress_archive(struct compression *c, struct tree_reader *r, int fd
 	}
 }
 
-static int compress_tree(int tree, const struct store_layer *layer,
+static int compress_tree(const struct push_options *o, int tree, const struct store_layer *layer,
 	void (*progress)(void *data, uint64_t bytes), void *data, struct push_blob *b,
 	struct error *err)
 {
@@ -86,7 +95,7 @@ static int compress_tree(int tree, const struct store_layer *layer,
 		.archive_fd = -1, .socket = -1, .process = {.pidfd = -1}};
 	uint8_t hash[SHA256_SIZE];
 	if (tree_reader_start(tree, &layer_limits_default, &r, err) < 0 ||
-		compress_archive(&c, &r, b->fd, progress, data, err) < 0)
+		compress_archive(o, &c, &r, b->fd, progress, data, err) < 0)
 		return -1;
 	sha256_final(c.plain, hash);
 	struct oci_digest diff_id = oci_digest_from_sha256(hash);
@@ -113,7 +122,7 @@ int push_compress(struct store *s, const struct push_options *o, const struct st
 		o->open_layer(o->open_data, layer, &tree, err) < 0 ||
 		store_temporary(s, false, &made.fd, made.name, err) < 0)
 		return -1;
-	if (compress_tree(tree, layer, progress, data, &made, err) < 0) {
+	if (compress_tree(o, tree, layer, progress, data, &made, err) < 0) {
 		push_blob_drop(s, &made);
 		return error_context(err, "layer %s", layer->diff_id.text);
 	}
@@ -144,6 +153,8 @@ static void on_progress(void *data, uint64_t contiguous, uint64_t fetched)
 	struct fetching *f = data;
 	(void)fetched;
 	f->progress(f->data, contiguous);
+	if (push_canceled(f->o, &f->error))
+		loop_quit(f->loop, 1);
 }
 
 static void on_notice(void *data, const char *text)

@@ -15,6 +15,8 @@ struct push_blob {
 	bool part;     // in parts/ instead
 };
 
+bool push_canceled(const struct push_options *o, struct error *err); // true with the error
+
 void push_blob_drop(struct store *s, struct push_blob *b);
 
 // Archive and compress a layer. ERROR_INTEGRITY: the archive is not `layer->diff_id`, hence this

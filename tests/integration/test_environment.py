@@ -13,6 +13,7 @@ import time
 import zipfile
 
 import condalab
+import faulty_registry
 import node
 import ociimage
 import pytest
@@ -590,6 +591,25 @@ def test_cancel(lab, pip_image):
                 break
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    lab.assert_clean()
+
+
+def test_cancel_while_it_is_shared(lab, pip_image):
+    """A registry that hangs holds no job that is to end."""
+    registry = faulty_registry.UploadRegistry()
+    registry.fault = lambda method, path, count: "hang" if "/blobs/" in path else None
+    lab.configure(registry=f"{registry.address}/environments", push=True)
+    try:
+        with lab.stoker.popen("run", lab.job(pip_image, pip_packages=["extra-part"])) as process:
+            until = time.monotonic() + 60
+            while not any("/blobs/" in path for _, path, _ in registry.log):
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=10)
+    finally:
+        registry.stop()
     assert process.returncode == 128 + signal.SIGTERM
     lab.assert_clean()
 
