@@ -245,9 +245,15 @@ static int run_phases(struct ensuring *e, struct build *b, struct error *err)
 	return build_normalise(b, err);
 }
 
+static bool on_seal_look(void *data, struct error *err)
+{
+	struct ensuring *e = data;
+	return environment_is_canceled(e->o, e->signal_fd, err);
+}
+
 static void on_sealed(void *data, uint64_t bytes)
 {
-	const struct environment_options *o = data;
+	const struct environment_options *o = ((struct ensuring *)data)->o;
 	if (o->events && o->events->progress)
 		o->events->progress(o->events->data, bytes, 0);
 }
@@ -268,10 +274,12 @@ static int seal(struct ensuring *e, struct build *b, const char *key, const stru
 		.tree_fd = b->tree_fd,
 		.activation = &b->activation,
 		.reference = reference,
+		.most_bytes = o->config->environments.disk,
 		.key = key,
 		.lock = lock->data,
 		.progress = on_sealed,
-		.data = (void *)o,
+		.canceled = on_seal_look,
+		.data = e,
 	};
 	build_phase(b, "sealing", NULL);
 	if (environment_seal(&options, &sealed, err) < 0 ||

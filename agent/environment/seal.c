@@ -23,7 +23,8 @@ struct sealing {
 	struct store_stage stage;
 	struct store_layer lease;
 	struct layer_result made;
-	struct error error; // of the worker
+	struct error error; // of the worker, or why it is canceled
+	bool canceled;
 };
 
 static void sealing_release(struct sealing *s)
@@ -42,6 +43,10 @@ static void on_progress(void *data, uint64_t consumed, uint64_t produced)
 	(void)consumed;
 	if (s->o->progress)
 		s->o->progress(s->o->data, produced);
+	if (!s->canceled && s->o->canceled && s->o->canceled(s->o->data, &s->error)) {
+		s->canceled = true;
+		loop_quit(s->loop, 1);
+	}
 }
 
 static void on_done(void *data, const struct layer_result *result, const struct error *err)
@@ -54,23 +59,28 @@ static void on_done(void *data, const struct layer_result *result, const struct 
 	loop_quit(s->loop, result ? 0 : 1);
 }
 
-// The layer takes about what the tree takes, which is still there beside it.
+// The layer takes about what the tree takes, which is still there beside it. It has no holes: a
+// file that is all hole takes nothing in the tree, and its size in the layer.
 static int make_room(const struct seal_options *o, struct error *err)
 {
 	struct store_size size;
 	if (measure_tree(o->tree_fd, ".", &size, err) < 0)
 		return -1;
+	uint64_t bytes = size.bytes > size.content ? size.bytes : size.content;
 	uint64_t inodes = o->format == LAYER_DIRECTORY ? size.inodes : 2;
-	return store_make_room(o->store, size.bytes + size.bytes / 16, inodes + 8, err);
+	return store_make_room(o->store, bytes + bytes / 16, inodes + 8, err);
 }
 
 static int start(struct sealing *s, struct error *err)
 {
 	static const struct layer_worker_events events = {.progress = on_progress, .done = on_done};
 	const struct seal_options *o = s->o;
+	struct layer_limits limits = layer_limits_default;
+	if (o->most_bytes && o->most_bytes < limits.bytes)
+		limits.bytes = o->most_bytes;
 	s->loop = loop_new(err);
 	if (!s->loop || store_stage_new(o->store, o->format, &s->stage, err) < 0 ||
-		tree_reader_start(o->tree_fd, &layer_limits_default, &s->reader, err) < 0)
+		tree_reader_start(o->tree_fd, &limits, &s->reader, err) < 0)
 		return -1;
 	const struct layer_worker_options options = {
 		.format = o->format,
@@ -95,6 +105,10 @@ static int make_layer(struct sealing *s, struct error *err)
 	int ended = loop_run(s->loop, err);
 	if (ended < 0)
 		return -1;
+	if (s->canceled) { // both are in the middle of it
+		*err = s->error;
+		return -1;
+	}
 	if (tree_reader_finish(&s->reader, err) < 0) {
 		if (ended && err->kind == ERROR_UNAVAILABLE)
 			*err = s->error;

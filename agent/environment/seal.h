@@ -15,8 +15,11 @@ struct seal_options {
 	int tree_fd; // the folder whose content is the layer: "opt/stoker/env/…"; bytecode.h
 	const struct json_strings *activation; // "K=V", set (replacing) in the configuration's Env
 	const char *reference;		       // of the derived image in the store
+	uint64_t most_bytes;		       // of files' content; 0: the layer's own limit
 	const char *key, *lock;		       // become labels: io.stoker.environment.key, .lock
 	void (*progress)(void *data, uint64_t bytes); // of the archive, so far
+	// Asked with each progress: true, with the error, ends it. May be NULL.
+	bool (*canceled)(void *data, struct error *err);
 	void *data;
 };
 

@@ -19,12 +19,13 @@ struct walk {
 	int root;
 	dev_t dev;
 	struct visit *pending;
-	uint64_t bytes;
+	uint64_t bytes, content;
 	// A file with n names is met n times: it adds an n-th each time, of this unit.
 	uint64_t inode_parts;
 };
 
 enum { INODE_UNIT = 1 << 20 };
+#define CONTENT_MOST (UINT64_C(1) << 60)
 
 static void push(struct walk *w, const char *folder, const char *name)
 {
@@ -42,6 +43,9 @@ static void count(struct walk *w, const struct stat *st)
 	uint64_t names = S_ISDIR(st->st_mode) || st->st_nlink < 2 ? 1 : st->st_nlink;
 	w->bytes += (uint64_t)st->st_blocks * 512 / names;
 	w->inode_parts += INODE_UNIT / names;
+	// More than any disk has is enough; some sizes of holes make more than 64 bits.
+	uint64_t content = S_ISREG(st->st_mode) ? (uint64_t)st->st_size / names : 0;
+	w->content += content < CONTENT_MOST - w->content ? content : CONTENT_MOST - w->content;
 }
 
 static int visit_folder(struct walk *w, const char *path, struct error *err)
@@ -88,6 +92,8 @@ int measure_tree(int dirfd, const char *path, struct store_size *size, struct er
 		free(v);
 	}
 	if (status == 0)
-		*size = (struct store_size){w.bytes, (w.inode_parts + INODE_UNIT / 2) / INODE_UNIT};
+		*size = (struct store_size){.bytes = w.bytes,
+			.content = w.content,
+			.inodes = (w.inode_parts + INODE_UNIT / 2) / INODE_UNIT};
 	return status;
 }

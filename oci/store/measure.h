@@ -10,6 +10,7 @@
 struct store_size {
 	uint64_t bytes; // by st_blocks
 	uint64_t inodes;
+	uint64_t content; // of regular files, by st_size: with their holes
 };
 
 // Everything below `path`, itself included; a file with several names counts once (all names of a

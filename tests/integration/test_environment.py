@@ -401,6 +401,7 @@ def test_bad_conda_packages(lab, conda_image, package, code, evidence):
         ("script-forks", {"pids": 64}, None),
         ("script-never-ends", {}, "TimeLimit"),
         ("script-fills", {"disk": "64m"}, "NoSpace"),
+        ("script-sparse", {"disk": "1g"}, "NoSpace"),
         ("script-many-variables", {}, "BuildFailed"),
     ],
 )
