@@ -18,7 +18,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { COPY_STEP = 64 * 1024 * 1024, COPY_BUFFER = 1024 * 1024, OPEN_TRIES = 8 };
+enum {
+	COPY_STEP = 64 * 1024 * 1024,
+	COPY_BUFFER = 1024 * 1024,
+	OPEN_TRIES = 8,
+	FLUSH_STEP = 8 * 1024 * 1024
+};
 
 static const char partial[] = ".partial", manifest[] = "manifest.json";
 
@@ -35,8 +40,9 @@ struct folder {
 	// The file that is written.
 	int file_fd, old_fd;
 	char *path;
-	char name[40]; // in .partial; "": in place
-	uint64_t end;  // of what was written to it; UINT64_MAX: not known
+	char name[40];		   // in .partial; "": in place
+	uint64_t end;		   // of what was written to it; UINT64_MAX: not known
+	uint64_t written, flushed; // bytes of it, and for how many the disk was told
 };
 
 static struct folder *folder_of(struct outputs_target *t)
@@ -97,6 +103,7 @@ static void give_up_file(struct folder *f)
 	f->file_fd = f->old_fd = -1;
 	free(f->path);
 	f->path = NULL;
+	f->written = f->flushed = 0;
 }
 
 static void close_all(struct folder *f)
@@ -407,6 +414,12 @@ static int folder_write(
 		return error_context(err, "destination %s", f->destination);
 	if (f->end < offset + size)
 		f->end = offset + size;
+	f->written += size;
+	// The disk begins while we read and hash what follows, and commit() has less to wait for.
+	if (f->written - f->flushed >= FLUSH_STEP) {
+		sync_file_range(f->file_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+		f->flushed = f->written;
+	}
 	return 0;
 }
 

@@ -107,8 +107,10 @@ struct outputs_entry *outputs_index_add(struct outputs_index *x, const char *pat
 		e->dead = false;
 		return e;
 	}
-	if (x->count == OUTPUTS_ENTRIES_MAX)
+	size_t size = strlen(path) + 1;
+	if (x->count == OUTPUTS_ENTRIES_MAX || size > OUTPUTS_NAMES_MAX - x->names)
 		return NULL;
+	x->names += size;
 	if (x->count == x->capacity) {
 		x->capacity = x->capacity ? 2 * x->capacity : 64;
 		x->entries = xreallocarray(x->entries, x->capacity, sizeof(*x->entries));
@@ -229,6 +231,7 @@ static void drop_dead(struct outputs_index *x)
 			x->entries[kept++] = e;
 			continue;
 		}
+		x->names -= strlen(e->path) + 1;
 		free(e->path);
 		free(e);
 	}

@@ -17,7 +17,12 @@
 
 #include <stddef.h>
 
-enum { OUTPUTS_ENTRIES_MAX = 4 * 1000 * 1000 };
+// Names and chunks are the job's: what is kept of them is bounded, too.
+enum {
+	OUTPUTS_ENTRIES_MAX = 4 * 1000 * 1000,
+	OUTPUTS_NAMES_MAX = 1024 * 1024 * 1024, // bytes of all paths
+	OUTPUTS_CHUNKS_MAX = 4 * 1024 * 1024,	// of all files: 16 TiB, 128 MiB here
+};
 
 // A file of the job as it was when it was read.
 struct outputs_identity {
@@ -61,6 +66,7 @@ struct outputs_entry {
 struct outputs_index {
 	struct outputs_entry **entries; // folders before what they hold; some may be dead
 	size_t count, capacity, dead;
+	size_t names;	 // bytes of the paths of all of them
 	uint32_t *slots; // of entries, plus 1; 0: empty
 	size_t slot_count;
 	int run_fd, journal_fd;
@@ -78,7 +84,7 @@ int outputs_index_open(
 	struct outputs_index *x, int run_fd, const char *destination, struct error *err);
 void outputs_index_release(struct outputs_index *x);
 struct outputs_entry *outputs_index_find(const struct outputs_index *x, const char *path);
-// The entry of the path, made if need be. NULL: there are OUTPUTS_ENTRIES_MAX.
+// The entry of the path, made if need be. NULL: there are too many.
 struct outputs_entry *outputs_index_add(struct outputs_index *x, const char *path);
 // It is at the destination no more: noted, and the content is empty.
 int outputs_index_gone(struct outputs_index *x, struct outputs_entry *e, struct error *err);

@@ -54,11 +54,17 @@ static void tell(struct worker *w, int wait_ms)
 	w->told_ms = now_ms();
 }
 
+// A round is not broken off when we are asked to finish, nor when nobody is there any more, but
+// from then on it has no more time than a last one.
 static void tick(void *data)
 {
 	struct worker *w = data;
-	if (now_ms() - w->told_ms >= TELL_MS)
-		tell(w, 0);
+	struct pollfd asked = {.fd = OUTPUTS_SOCKET, .events = POLLIN};
+	if (now_ms() - w->told_ms < TELL_MS)
+		return;
+	tell(w, 0);
+	if (!w->finishing && !w->sync.deadline_ms && w->request.limit_ms && poll(&asked, 1, 0) == 1)
+		w->sync.deadline_ms = now_ms() + (int64_t)w->request.limit_ms;
 }
 
 static void record(struct worker *w)
@@ -159,7 +165,7 @@ static void finish(struct worker *w)
 	if (w->finishing)
 		return;
 	w->finishing = true;
-	if (w->request.limit_ms)
+	if (w->request.limit_ms && !w->sync.deadline_ms)
 		w->sync.deadline_ms = now_ms() + (int64_t)w->request.limit_ms;
 	schedule(w, 0);
 }

@@ -209,11 +209,13 @@ static void count_all(struct outputs_sync *s)
 {
 	struct outputs_status *n = &s->status;
 	n->files = n->bytes = n->files_left = n->bytes_left = 0;
+	s->chunks = 0;
 	for (size_t i = 0; i < s->index.count; i++) {
 		const struct outputs_entry *e = s->index.entries[i];
 		if (!e->dead && e->kind == OUTPUTS_FILE && is_present(e)) {
 			n->files++;
 			n->bytes += e->content.sent.size;
+			s->chunks += e->content.chunk_count;
 		}
 		if (is_to_send(s, e)) {
 			n->files_left++;
@@ -229,11 +231,10 @@ static int send_files(struct outputs_sync *s, struct error *err)
 		if (!is_to_send(s, e))
 			continue;
 		uint64_t bytes = bytes_to_send(e);
-		if (outputs_send(s, e, err) < 0)
+		if (outputs_check_deadline(s, err) < 0 || outputs_send(s, e, err) < 0)
 			return -1;
 		s->status.files_left--;
 		s->status.bytes_left -= bytes;
-		s->tick(s->data);
 	}
 	return 0;
 }

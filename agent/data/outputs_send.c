@@ -96,6 +96,9 @@ static int hash_there(struct pass *p, const char *path, struct hashes *h, struct
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fd < 0 ? -1 : error_set_errno(err, errno, "read %s", p->e->path);
 	uint64_t count = outputs_chunks_of((uint64_t)st.st_size);
+	if (count > OUTPUTS_CHUNKS_MAX) // not ours, then: it is replaced
+		return path ? 0
+			    : error_set(err, ERROR_LIMIT, "a part of %s is too large", p->e->path);
 	free(h->items);
 	*h = (struct hashes){.items = xcalloc(count + 1, SHA256_SIZE)};
 	for (uint64_t k = 0; k < count; k++) {
@@ -105,7 +108,8 @@ static int hash_there(struct pass *p, const char *path, struct hashes *h, struct
 				err, errno, "read %s at the destination", p->e->path);
 		outputs_sha_of(buffer, (size_t)n, h->items[k]);
 		h->size += (uint64_t)n;
-		p->s->tick(p->s->data);
+		if (outputs_check_deadline(p->s, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -127,6 +131,24 @@ static int find_old(struct pass *p, struct error *err)
 	return 0;
 }
 
+// Has it been at rest long enough? Pages that a mapping has changed are written, so that the kernel
+// notices the next change: on a busy disk they may have waited for more than the minute.
+static bool is_settled(struct pass *p)
+{
+	const struct outputs_sync *s = p->s;
+	for (int i = 0; i < 2; i++) {
+		int64_t quiet = wall_ms() - p->now.ctime_ns / 1000000;
+		if (s->at_rest || s->never_settles || quiet <= OUTPUTS_SETTLE_MS)
+			return s->at_rest;
+		if (i == 0 && (sync_file_range(p->fd, 0, 0,
+				       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+					       SYNC_FILE_RANGE_WAIT_AFTER) < 0 ||
+				      outputs_identity_get(p->fd, "", &p->now, NULL) < 0))
+			return false;
+	}
+	return true;
+}
+
 // 1: it is open; 0: there is nothing to send. It may be anything by now.
 static int open_source(struct pass *p)
 {
@@ -146,8 +168,7 @@ static int open_source(struct pass *p)
 	struct stat st;
 	p->sparse = p->now.size > HOLE && fstat(p->fd, &st) == 0 &&
 		    (uint64_t)st.st_blocks * 512 < p->now.size;
-	int64_t quiet = wall_ms() - p->now.ctime_ns / 1000000;
-	p->settled = s->at_rest || (quiet > OUTPUTS_SETTLE_MS && !s->never_settles);
+	p->settled = is_settled(p);
 	return 1;
 }
 
@@ -157,6 +178,10 @@ static bool is_within_limits(struct pass *p)
 	const struct outputs_content *c = &p->e->content;
 	bool there = p->e->kind == OUTPUTS_FILE && c->flags & OUTPUTS_PRESENT;
 	uint64_t before = there ? c->sent.size : 0;
+	if (s->chunks - c->chunk_count + outputs_chunks_of(p->now.size) > OUTPUTS_CHUNKS_MAX) {
+		outputs_skip(s, p->e->path, "over the 16 TiB that a run's files may have", true);
+		return false;
+	}
 	if (s->policy.max_files && !there && s->status.files >= s->policy.max_files) {
 		outputs_skip(s, p->e->path, "over the limit of files", true);
 		return false;
@@ -290,10 +315,10 @@ static uint64_t first_to_look_at(struct pass *p)
 	return is_chunk(&p->old, 0, OUTPUTS_CHUNK, digest) ? p->old.size / OUTPUTS_CHUNK - 1 : 0;
 }
 
-static int check_deadline(const struct pass *p, struct error *err)
+int outputs_check_deadline(const struct outputs_sync *s, struct error *err)
 {
-	p->s->tick(p->s->data);
-	if (p->s->deadline_ms && now_ms() > p->s->deadline_ms)
+	s->tick(s->data);
+	if (s->deadline_ms && now_ms() > s->deadline_ms)
 		return error_set(err, ERROR_LIMIT, "the time for the last round is over");
 	return 0;
 }
@@ -309,37 +334,47 @@ static int copy_small(struct pass *p, struct error *err)
 	return n ? put(p, 0, buffer, (uint64_t)n, err) : 0;
 }
 
-// 0; -1; 1: the source cannot be read. One chunk is hashed while the one before is written and the
-// next read.
+// The next chunk of the source into its slot. 1: there is no more; -1 with errno.
+static int read_chunk(struct pass *p, uint64_t k, uint64_t sizes[OUTPUTS_SLOTS])
+{
+	struct outputs_sync *s = p->s;
+	uint64_t size = length_at(&(struct hashes){.size = p->now.size}, k);
+	char *buffer = s->buffers[k % OUTPUTS_SLOTS];
+	ssize_t n = size ? read_at(p->fd, buffer, size, k * OUTPUTS_CHUNK) : 0;
+	if (n < 0)
+		return -1;
+	sizes[k % OUTPUTS_SLOTS] = (uint64_t)n;
+	if (n)
+		outputs_hasher_put(s->hasher, buffer, (size_t)n);
+	return n == OUTPUTS_CHUNK ? 0 : 1;
+}
+
+// 0; -1; 1: the source cannot be read. Chunks are read ahead as far as there are slots, so that the
+// thread that hashes, the slowest of all, never waits for the disk.
 static int copy_large(struct pass *p, struct error *err)
 {
 	struct outputs_sync *s = p->s;
-	struct {
-		uint64_t k, size;
-	} waiting = {0};
-	uint64_t count = outputs_chunks_of(p->now.size), turn = 0;
+	uint64_t sizes[OUTPUTS_SLOTS], next = p->first, k = p->first;
+	bool ended = false;
 	outputs_hasher_begin(s->hasher, p->first == 0);
 	p->new.size = p->first *OUTPUTS_CHUNK;
-	for (uint64_t k = p->first;; turn++) {
-		uint64_t size = k < count ? length_at(&(struct hashes){.size = p->now.size}, k) : 0;
-		char *buffer = s->buffers[turn % OUTPUTS_SLOTS];
-		ssize_t n = size ? read_at(p->fd, buffer, size, k * OUTPUTS_CHUNK) : 0;
-		if (n < 0)
-			return 1;
-		if (n > 0)
-			outputs_hasher_put(s->hasher, buffer, (size_t)n);
-		if (waiting.size) {
-			char *ready = s->buffers[(turn - 1) % OUTPUTS_SLOTS];
-			outputs_hasher_get(s->hasher, p->new.items[waiting.k]);
-			if (put(p, waiting.k, ready, waiting.size, err) < 0 ||
-				check_deadline(p, err) < 0)
-				return -1;
+	for (;;) {
+		if (!ended) {
+			int rc = read_chunk(p, next, sizes);
+			if (rc < 0)
+				return 1;
+			ended = rc > 0;
+			next += sizes[next % OUTPUTS_SLOTS] ? 1 : 0;
 		}
-		waiting.k = k;
-		waiting.size = (uint64_t)n;
-		if (n == 0)
+		if (next == k)
 			return 0;
-		k = (uint64_t)n < size ? count : k + 1;
+		if (!ended && next - k < OUTPUTS_SLOTS)
+			continue;
+		outputs_hasher_get(s->hasher, p->new.items[k]);
+		if (put(p, k, s->buffers[k % OUTPUTS_SLOTS], sizes[k % OUTPUTS_SLOTS], err) < 0 ||
+			outputs_check_deadline(s, err) < 0)
+			return -1;
+		k++;
 	}
 }
 
@@ -374,6 +409,7 @@ static uint32_t record(struct pass *p)
 	// Chunks that were not looked at are as they were.
 	for (uint64_t k = 0; k < p->first && k < count; k++)
 		memcpy(p->new.items[k], p->old.items[k], SHA256_SIZE);
+	p->s->chunks -= c->chunk_count;
 	outputs_content_release(c);
 	c->sent = p->now;
 	c->sent.size = p->new.size;
@@ -384,6 +420,7 @@ static uint32_t record(struct pass *p)
 			outputs_hasher_end(p->s->hasher, c->digest);
 		c->chunks = xreallocarray(steal(p->new.items), count, SHA256_SIZE);
 		c->chunk_count = (uint32_t)count;
+		p->s->chunks += count;
 	} else if (!count) {
 		outputs_sha_of("", 0, c->digest);
 	} else {
@@ -405,6 +442,8 @@ static int try_clone(struct pass *p, struct error *err)
 	cleanup_fd int fd = s->target->ops->read(s->target, NULL, err);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return fd < 0 ? -1 : error_set_errno(err, errno, "look at the copy");
+	if (outputs_chunks_of((uint64_t)st.st_size) > OUTPUTS_CHUNKS_MAX)
+		return error_set(err, ERROR_LIMIT, "it grows beyond what can be copied");
 	close_fdp(&p->fd);
 	p->fd = steal_fd(&fd);
 	p->now.size = (uint64_t)st.st_size;

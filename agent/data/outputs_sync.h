@@ -43,6 +43,7 @@ struct outputs_sync {
 		struct outputs_identity now;
 	} * moves;
 	size_t move_count, move_capacity;
+	uint64_t chunks; // that the index keeps of all files
 	// Called between files and chunks: time to tell how far it is.
 	void (*tick)(void *data);
 	void *data;
@@ -51,6 +52,8 @@ struct outputs_sync {
 void outputs_skip(struct outputs_sync *s, const char *path, const char *reason, bool loss);
 void outputs_skips_clear(struct outputs_sync *s);
 uint64_t outputs_chunks_of(uint64_t size);
+// Is the time of the last round over?
+int outputs_check_deadline(const struct outputs_sync *s, struct error *err);
 
 // Compare the index with what lies at the destination (once, at the start).
 int outputs_reconcile(struct outputs_sync *s, struct error *err);

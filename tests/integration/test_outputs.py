@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -612,6 +613,19 @@ def test_limits(run):
     assert run.manifest()["complete"] is False
     assert len(run.manifest()["files"]) == status["files"]
     assert outputs_state(run) == "Incomplete"
+
+
+def test_a_size_that_is_no_size():
+    """A hole of 4 EiB costs a job nothing; 32 bytes for each of its chunks would cost the node 32 TiB."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # disks have smaller limits
+        run = Run(pathlib.Path(folder))
+        with open(run.outputs / "a", "wb") as f:
+            f.truncate(1 << 62)
+        (run.outputs / "b").write_text("b")
+        status = run.sync(100).finish()
+        assert status["state"] == "Incomplete" and "16 TiB" in status["message"], status
+        assert (run.copy / "outputs/b").read_text() == "b"
+        assert not (run.copy / "outputs/a").exists()
 
 
 def test_a_new_attempt_begins_without_the_mark(run):
