@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/run.h"
 
+#include "agent/data/outputs.h"
 #include "agent/job/run_document.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -280,22 +281,27 @@ static void forget_attempt(struct run *r)
 	r->supervisor.container = 0;
 }
 
-int run_retry(struct run *r, struct store *s, struct error *err)
+// The folder has its name when all is in it: the outputs of the last attempt are the run's results,
+// for `stoker outputs push` too, if it ends before this one has begun.
+static int make_attempt(const struct run *r, struct run *made, struct error *err)
 {
 	cleanup_free char *next = xasprintf("%s/.next", r->id);
+	cleanup_free char *name = xasprintf("%s/%u", r->id, made->attempt);
+	if (directory_remove(r->runs_fd, next, err) < 0 || make_folders(made, ".next", err) < 0 ||
+		outputs_restore(r->fd, made->fd, err) < 0 || run_document_write(made, err) < 0)
+		return -1;
+	if (renameat(r->runs_fd, next, r->runs_fd, name) < 0)
+		return error_set_errno(err, errno, "make runs/%s", name);
+	return 0;
+}
+
+int run_retry(struct run *r, struct store *s, struct error *err)
+{
 	struct run made = *r;
 	made.fd = -1;
 	made.attempt++;
 	forget_attempt(&made);
-	if (directory_remove(r->runs_fd, next, err) < 0 || make_folders(&made, ".next", err) < 0)
-		return -1;
-	cleanup_free char *name = xasprintf("%s/%u", r->id, made.attempt);
-	if (run_document_write(&made, err) < 0) {
-		close_fdp(&made.fd);
-		return -1;
-	}
-	if (renameat(r->runs_fd, next, r->runs_fd, name) < 0) {
-		error_set_errno(err, errno, "make runs/%s", name);
+	if (make_attempt(r, &made, err) < 0) {
 		close_fdp(&made.fd);
 		return -1;
 	}

@@ -114,7 +114,8 @@ int run_end(struct run *r, enum run_state state, const struct cause *cause, int 
 // The same, but the run goes on: another attempt follows.
 int run_end_attempt(struct run *r, enum run_state state, const struct cause *cause, int exit_status,
 	struct error *err);
-// Begin the next attempt, with folders of its own. It appears with its record, or not at all.
+// Begin the next attempt, with folders of its own and the outputs of the last one. It appears with
+// its record, or not at all.
 int run_retry(struct run *r, struct store *s, struct error *err);
 // The number of the last attempt; 0: there is no run of that name.
 unsigned run_attempt_last(int runs_fd, const char *id);

@@ -6,7 +6,6 @@
 #include "agent/supervise/supervisor_internal.h"
 #include "base/file.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -60,7 +59,6 @@ static int rest(struct supervisor *s, struct error *err)
 
 static int begin(struct supervisor *s, struct error *err)
 {
-	cleanup_fd int old_fd = fcntl(s->run->fd, F_DUPFD_CLOEXEC, 3);
 	buffer_clear(&s->warnings);
 	s->trouble = (struct cause){0};
 	if (run_retry(s->run, s->store, err) < 0)
@@ -70,7 +68,7 @@ static int begin(struct supervisor *s, struct error *err)
 		run_enter(s->run, RUN_PREPARING, "preparing", err) < 0)
 		return -1;
 	s->job.run = s->run;
-	return job_snapshot_again(&s->job, err) < 0 ? -1 : outputs_restore(old_fd, s->run->fd, err);
+	return job_snapshot_again(&s->job, err);
 }
 
 bool supervisor_retry(struct supervisor *s)

@@ -659,6 +659,8 @@ def test_restore_keeps_what_a_job_left(run, tmp):
         f.truncate(50 << 20)
         f.seek(10 << 20)
         f.write(b"data")
+    for i in range(5):
+        os.link(out / "a", out / f"d/a{i}")
     for p in [out, *out.rglob("*")]:
         os.chown(p, 231072, 231073, follow_symlinks=False)
     to = tmp / "second"
@@ -672,6 +674,7 @@ def test_restore_keeps_what_a_job_left(run, tmp):
     assert os.stat(to / "outputs/d").st_mode & 0o7777 == 0o1770
     assert os.stat(to / "outputs/d/s").st_mode & 0o7777 == 0o711
     assert os.stat(to / "outputs/sparse").st_blocks < 1000
+    assert os.stat(to / "outputs/a").st_nlink == 6, "one file with six names, as it was"
 
 
 def test_what_the_verb_refuses(run):

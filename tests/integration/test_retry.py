@@ -103,6 +103,21 @@ def test_follow_and_stop_between_attempts(stoker, busybox, tmp):  # noqa: F811
     assert last["state"] == "Canceled" and last["cause"]["code"] == "Canceled"
 
 
+def test_results_of_a_run_that_ends_between_attempts(stoker, busybox, tmp):  # noqa: F811
+    """The next attempt exists, and has not begun: what the one before has left is the run's result."""
+    path = write_job(
+        tmp / "job", busybox, "echo $STOKER_ATTEMPT > outputs/model; exit 3\n", max_retries=9
+    )
+    run = stoker("run", "-d", path).stdout.strip()
+    folder = stoker.state / "runs" / run
+    wait_for(lambda: (folder / "3").exists(), "the third attempt", 20)
+    assert (folder / "3/outputs/model").read_text() == "2\n"
+    stoker("stop", run)
+    (tmp / "target").mkdir()
+    stoker("outputs", "push", run, "--to", tmp / "target")
+    assert (tmp / "target" / run / "outputs/model").read_text() == "2\n"
+
+
 def test_supervisor_killed_in_a_further_attempt(stoker, busybox, tmp):  # noqa: F811
     path = write_job(
         tmp / "job",
