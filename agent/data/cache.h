@@ -32,6 +32,11 @@ int cache_tree_lease(struct cache *c, const char *digest, int *fd, struct error 
 // The same for whatever data_ready.kept names.
 int cache_kept_lease(int state_fd, const char *kept, int *fd, struct error *err);
 
+// A download's, whoever wrote it: prepare_object.c says whether it is what its name says.
+int cache_object_lease(int state_fd, const char *kept, int *fd, struct error *err);
+// Has root hashed it since it was written? Without root nothing is kept apart.
+bool cache_object_checked(int fd);
+
 // A folder being made in tmp/, leased by us.
 struct cache_stage {
 	int fd;

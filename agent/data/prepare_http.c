@@ -91,13 +91,6 @@ static int tree_digest(struct prepare *p, size_t source, char hex[65], struct er
 	return 0;
 }
 
-static int lease_object(
-	struct prepare *p, const char *sha256, char kept[120], int *fd, struct error *err)
-{
-	snprintf(kept, 120, "datasets/objects/sha256/%.2s/%.64s", sha256, sha256);
-	return cache_kept_lease(p->options->store->state_fd, kept, fd, err);
-}
-
 // Is all of it here, without a question to anybody? 1, and it is leased.
 static int find_here(struct prepare *p, size_t source, struct error *err)
 {
@@ -111,7 +104,7 @@ static int find_here(struct prepare *p, size_t source, struct error *err)
 		if (!s->files[i].sha256)
 			return 0;
 	if (s->kind == DATA_FSIMAGE)
-		found = lease_object(p, s->files[0].sha256, kept, &fd, err);
+		found = prepare_object_lease(p, s->files[0].sha256, kept, &fd, err);
 	else if (tree_digest(p, source, digest, err) < 0)
 		return -1;
 	else
@@ -149,6 +142,19 @@ static int check_names(struct prepare *p, const struct data_source *s, struct er
 	return 0;
 }
 
+// What is not what its digest says is not found any more, and fetched.
+static int forget_changed(struct prepare *p, const struct data_source *s, struct error *err)
+{
+	for (size_t i = 0; i < s->file_count; i++) {
+		char kept[120];
+		cleanup_fd int fd = -1;
+		if (s->files[i].sha256 &&
+			prepare_object_lease(p, s->files[i].sha256, kept, &fd, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int prepare_http_plan(struct prepare *p, struct error *err)
 {
 	const struct data_options *o = p->options;
@@ -164,6 +170,8 @@ int prepare_http_plan(struct prepare *p, struct error *err)
 		int here = check_names(p, s, err) < 0 ? -1 : find_here(p, i, err);
 		if (here < 0)
 			return prepare_fail(p, DATA_FAILED);
+		if (!here && forget_changed(p, s, err) < 0)
+			return -1;
 		for (size_t k = 0; k < s->file_count && !here; k++)
 			p->files[p->file_count++] = (struct data_http_file){.file = &s->files[k],
 				.source = i,
@@ -205,11 +213,21 @@ static int place_file(struct prepare *p, int object, int folder_fd, const char *
 	cleanup_fd int parent = make_parent(p, stage_fd, name, err);
 	if (parent < 0)
 		return -1;
-	struct stat st;
-	uint64_t size = fstat(object, &st) == 0 ? (uint64_t)st.st_size : 0;
+	struct stat st, linked;
+	if (fstat(object, &st) < 0) {
+		error_set_errno(err, errno, "look at a download");
+		return prepare_fail(p, DATA_FAILED);
+	}
+	uint64_t size = (uint64_t)st.st_size;
 	if (linkat(folder_fd, kept, parent, path_base(name), 0) == 0) {
-		p->linked += size;
-		return 0;
+		// By its name, which may be another file's by now.
+		if (fstatat(parent, path_base(name), &linked, AT_SYMLINK_NOFOLLOW) == 0 &&
+			linked.st_ino == st.st_ino && linked.st_dev == st.st_dev) {
+			p->linked += size;
+			return 0;
+		}
+		error_set(err, ERROR_UNAVAILABLE, "%.200s was replaced as it was used", name);
+		return prepare_fail(p, DATA_FAILED);
 	}
 	p->own += size;
 	if (lseek(object, 0, SEEK_SET) < 0 ||
@@ -262,12 +280,13 @@ static int fill_stage(struct prepare *p, size_t source, int stage_fd, struct err
 		char kept[120];
 		cleanup_fd int object = -1;
 		const char *name = prepare_file_name(p, &s->files[i], err);
-		int found = lease_object(p, sha256_of_file(p, source, i), kept, &object, err);
+		int found =
+			prepare_object_lease(p, sha256_of_file(p, source, i), kept, &object, err);
 		if (found == 0)
 			error_set(
 				err, ERROR_UNAVAILABLE, "%.200s was evicted as it was used", name);
 		if (found <= 0)
-			return prepare_fail(p, DATA_FAILED);
+			return found < 0 ? -1 : prepare_fail(p, DATA_FAILED);
 		if (prepare_place(p, s, object, p->options->store->state_fd, kept, name, stage_fd,
 			    &bytes, err) < 0)
 			return -1;
@@ -331,8 +350,13 @@ int prepare_http_finish(struct prepare *p, size_t source, struct error *err)
 			return -1;
 	} else {
 		const char *sha256 = sha256_of_file(p, source, 0);
-		if (lease_object(p, sha256, kept, &r->lease_fd, err) != 1)
+		int found = prepare_object_lease(p, sha256, kept, &r->lease_fd, err);
+		if (found == 0) {
+			error_set(err, ERROR_UNAVAILABLE, "it was evicted as it was used");
 			return prepare_fail(p, DATA_FAILED);
+		}
+		if (found < 0)
+			return -1;
 		r->digest = arena_strdup(p->arena, sha256);
 		r->kept = arena_strdup(p->arena, kept);
 		r->is_file = true;
