@@ -157,6 +157,7 @@ static int push(struct command *c, const struct run_found *run, const char *to, 
 			"agent.yaml");
 	const struct outputs_options o = {.run_fd = run->fd,
 		.run_id = run->id,
+		.attempt = run->attempt,
 		.destination = destination,
 		.policy = &c->config.outputs,
 		.once = true};

@@ -28,6 +28,7 @@ static int make_request(
 	r->limit_ms = o->policy->limit_ms;
 	r->max_bytes = o->policy->max_bytes;
 	r->max_files = o->policy->max_files;
+	r->attempt = o->attempt;
 	r->once = o->once;
 	return 0;
 }

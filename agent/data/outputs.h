@@ -6,6 +6,7 @@
 // own, never the job's.
 //
 //   <destination>/<run id>/outputs/… logs/… user_logs/…
+//   <destination>/<run id>/attempts/…      logs of attempts before the last one
 //   <destination>/<run id>/manifest.json   last: path, size, SHA-256 of every file; the mark that
 //                                          all is there
 //   <run>/upload.json                      the state here: per file size, mtime, chunks done
@@ -43,7 +44,7 @@ struct outputs_status {
 struct outputs_options {
 	int run_fd; // the attempt's directory
 	const char *run_id;
-	unsigned attempt;	 // from 1; a further one finds what the last one left there
+	unsigned attempt; // from 1; a further one keeps the logs that the last one left there
 	const char *destination; // absolute
 	const struct outputs_policy *policy;
 	bool once; // the job has ended: one round, the manifest, the end

@@ -25,7 +25,7 @@ enum {
 	FLUSH_STEP = 8 * 1024 * 1024
 };
 
-static const char partial[] = ".partial", manifest[] = "manifest.json";
+static const char partial[] = ".partial", manifest[] = "manifest.json", attempts[] = "attempts";
 
 struct folder {
 	struct outputs_target base;
@@ -179,6 +179,18 @@ static int folder_invalidate(struct outputs_target *t, struct error *err)
 	return 0;
 }
 
+static int folder_archive(struct outputs_target *t, unsigned attempt, struct error *err)
+{
+	struct folder *f = folder_of(t);
+	if (attempt < 2 || outputs_is_archived(f->fd, attempt - 1))
+		return 0;
+	if (folder_invalidate(t, err) < 0)
+		return -1;
+	return outputs_archive(f->fd, attempt - 1, err) < 0
+		       ? error_context(err, "destination %s", f->destination)
+		       : 0;
+}
+
 static int begin_change(struct folder *f, struct error *err)
 {
 	if (folder_invalidate(&f->base, err) < 0)
@@ -244,7 +256,8 @@ static void visit(struct folder *f, int fd, char *path, size_t n, int depth,
 		size_t k = strlen(e->d_name);
 		if (streq(e->d_name, ".") || streq(e->d_name, "..") || n + k > OUTPUTS_PATH_MAX)
 			continue;
-		if (n == 0 && (streq(e->d_name, partial) || streq(e->d_name, manifest)))
+		if (n == 0 && (streq(e->d_name, partial) || streq(e->d_name, manifest) ||
+				      streq(e->d_name, attempts)))
 			continue;
 		memcpy(path + n, e->d_name, k + 1);
 		visit_entry(f, fd, path, n, depth, found, data, err);
@@ -556,10 +569,10 @@ static void folder_free(struct outputs_target *t)
 struct outputs_target *outputs_folder_new(const char *destination, const char *run_id)
 {
 	static const struct outputs_target_ops ops = {folder_open, folder_close, folder_identity,
-		folder_list, folder_invalidate, folder_folder, folder_link, folder_remove,
-		folder_park, folder_unpark, folder_part, folder_clone, folder_append, folder_write,
-		folder_keep, folder_finish, folder_touch, folder_read, folder_manifest,
-		folder_commit, folder_free};
+		folder_list, folder_archive, folder_invalidate, folder_folder, folder_link,
+		folder_remove, folder_park, folder_unpark, folder_part, folder_clone, folder_append,
+		folder_write, folder_keep, folder_finish, folder_touch, folder_read,
+		folder_manifest, folder_commit, folder_free};
 	struct folder *f = xcalloc(1, sizeof(*f));
 	*f = (struct folder){.base.ops = &ops,
 		.destination = xstrdup(destination),

@@ -238,6 +238,7 @@ static int set_up(struct worker *w, struct error *err)
 	struct statfs fs;
 	s->run_id = r->run_id;
 	s->destination = r->destination;
+	s->attempt = r->attempt;
 	s->policy = (struct outputs_policy){.max_bytes = r->max_bytes, .max_files = r->max_files};
 	s->tick = tick;
 	s->data = w;

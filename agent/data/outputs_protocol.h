@@ -12,6 +12,7 @@ enum { OUTPUTS_SOCKET = 3, OUTPUTS_RUN_ID_MAX = 256 };
 
 struct outputs_request {
 	uint64_t interval_ms, limit_ms, max_bytes, max_files;
+	uint32_t attempt;
 	bool once;
 	char run_id[OUTPUTS_RUN_ID_MAX];
 	char destination[PATH_MAX];

@@ -326,6 +326,8 @@ int outputs_reconcile(struct outputs_sync *s, struct error *err)
 {
 	s->round++;
 	// While a job runs, what its last attempt has left is not its result.
+	if (s->target->ops->archive(s->target, s->attempt, err) < 0)
+		return -1;
 	if ((!s->at_rest && s->target->ops->invalidate(s->target, err) < 0) ||
 		s->target->ops->list(s->target, found, s, err) < 0)
 		return -1;

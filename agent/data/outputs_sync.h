@@ -22,6 +22,7 @@ struct outputs_sync {
 	int run_fd;
 	uint64_t device; // of the run's folder
 	const char *run_id, *destination;
+	unsigned attempt;
 	struct outputs_policy policy;
 	struct outputs_target *target;
 	struct outputs_index index;

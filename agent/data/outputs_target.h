@@ -39,6 +39,9 @@ struct outputs_target_ops {
 	void (*identity)(struct outputs_target *t, uint64_t id[2], bool tell);
 	int (*list)(
 		struct outputs_target *t, outputs_found_fn *found, void *data, struct error *err);
+	// Logs there are of the attempt before: kept as attempts/<attempt - 1>, once. Before
+	// list().
+	int (*archive)(struct outputs_target *t, unsigned attempt, struct error *err);
 	int (*invalidate)(struct outputs_target *t, struct error *err); // remove the commit mark
 
 	int (*folder)(struct outputs_target *t, const char *path, mode_t mode, struct error *err);
@@ -82,6 +85,10 @@ struct outputs_target {
 
 // <destination>/<run id>. Both are copied.
 struct outputs_target *outputs_folder_new(const char *destination, const char *run_id);
+
+// Of a run's folder at the destination: move its logs to attempts/<attempt>; has that been done?
+int outputs_archive(int run_fd, unsigned attempt, struct error *err);
+bool outputs_is_archived(int run_fd, unsigned attempt);
 
 // A folder that was opened last, so that many files of one folder cost one walk.
 struct outputs_parent {

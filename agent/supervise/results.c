@@ -6,7 +6,9 @@
 #include "agent/supervise/supervisor_internal.h"
 #include "base/file.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { SLOW_MS = 2000, ENDS_ITSELF_MS = 5000 };
@@ -104,6 +106,9 @@ void supervisor_results_finish(struct supervisor *s)
 	s->waiting = false;
 	loop_remove(slow);
 	loop_remove(timer);
-	if (s->results.fd >= 0)
+	// Not left behind: a further attempt has one of its own, with the same destination.
+	if (s->results.fd >= 0) {
+		syscall(SYS_pidfd_send_signal, s->results.process.pidfd, SIGKILL, NULL, 0);
 		stop_watching(s);
+	}
 }

@@ -143,7 +143,7 @@ class Run:
         assert {e["path"] for e in listed["links"]} == {
             escape(n) for n, e in found.items() if e[0] == "link"
         }
-        assert sorted(os.listdir(self.copy)) == sorted([*TOPS, "manifest.json"])
+        assert set(os.listdir(self.copy)) - {"attempts"} == {*TOPS, "manifest.json"}
 
 
 def escape(name):
@@ -631,7 +631,9 @@ def test_a_size_that_is_no_size():
 def test_a_new_attempt_begins_without_the_mark(run):
     (run.outputs / "kept").write_bytes(os.urandom(2 * CHUNK))
     (run.outputs / "old").write_text("of the first attempt")
+    (run.folder / "user_logs/std_log.txt").write_text("why it failed")
     run.push()
+    assert not (run.copy / "attempts").exists()
     second = run.state / "runs" / ID / "2"
     for name in TOPS:
         (second / name).mkdir(parents=True)
@@ -643,6 +645,16 @@ def test_a_new_attempt_begins_without_the_mark(run):
     assert not (run.copy / "manifest.json").exists()
     status = sync.finish()
     assert status["sent"] == 0, "what was restored lies there already"
+    run.assert_equal()
+    kept = run.copy / "attempts/1/user_logs/std_log.txt"
+    assert kept.read_text() == "why it failed"
+    (run.folder / "user_logs/std_log.txt").write_text("of the second")
+    sync = run.sync(50)
+    sync.wait_for(lambda s: s["files"] == 2 and not s["left"])
+    sync.kill()
+    run.push()
+    assert (run.copy / "user_logs/std_log.txt").read_text() == "of the second"
+    assert kept.read_text() == "why it failed" and len(list((run.copy / "attempts").iterdir())) == 1
     run.assert_equal()
 
 

@@ -5,7 +5,8 @@
 //   outputs_driver sync FOLDER RUN DESTINATION INTERVAL_MS [MAX_BYTES [MAX_FILES]]
 //       starts the synchroniser of the run's FOLDER and prints "pid N", then a line for each status
 //       that comes: "STATE FILES BYTES FILES_LEFT SENT MESSAGE". A line on its standard input asks
-//       for the last round; its end is ours (and the synchroniser's, which finishes its round).
+//       for the last round. FOLDER is named by the attempt. Its end is ours (and the
+//       synchroniser's, which finishes its round).
 //   outputs_driver restore FROM TO
 #include "agent/data/outputs.h"
 #include "base/file.h"
@@ -68,8 +69,13 @@ static int synchronise(int argc, char **argv)
 	cleanup_fd int run = directory_open(AT_FDCWD, argv[2], &err);
 	if (run < 0)
 		return fail(&err);
-	const struct outputs_options o = {
-		.run_fd = run, .run_id = argv[3], .destination = argv[4], .policy = &policy};
+	uint64_t attempt = 0;
+	parse_u64(path_base(argv[2]), &attempt);
+	const struct outputs_options o = {.run_fd = run,
+		.run_id = argv[3],
+		.attempt = (unsigned)attempt,
+		.destination = argv[4],
+		.policy = &policy};
 	if (outputs_start(&o, &link, &err) < 0)
 		return fail(&err);
 	printf("pid %d\n", (int)link.process.pid);
