@@ -11,7 +11,7 @@ static const struct {
 	const char *help;
 } verbs[] = {
 	{"ls", env_ls, "list the environments here"},
-	{"show", env_show, "show one: what it is made of, packages"},
+	{"show", env_show, "show one: its image, packages, variables and requests"},
 	{"lock", env_lock, "print its lock, from which it can be built again"},
 	{"rm", env_rm, "remove environments"},
 	{"export", env_export, "write its layer as a tar archive, or its image as an OCI layout"},

@@ -77,7 +77,7 @@ int env_push(struct command *c, int argc, char **argv, struct error *err)
 	};
 	cleanup_line struct line line = {.terminal = isatty(STDERR_FILENO) == 1};
 	const struct option options[] = {
-		{OPTION_FLAG, 'q', "quiet", NULL, "no progress", &line.quiet},
+		{OPTION_FLAG, 'q', "quiet", NULL, "no progress, only the digest", &line.quiet},
 		{OPTION_END},
 	};
 	char **rest;
@@ -105,8 +105,9 @@ int env_push(struct command *c, int argc, char **argv, struct error *err)
 		return -1;
 	line_end(&line);
 	char size[FORMAT_SIZE_MAX];
-	fprintf(stderr, "%zu layers were there, %zu sent, %s\n", result.layers_found,
-		result.layers_sent, format_size(result.sent, size));
+	if (!line.quiet)
+		fprintf(stderr, "%zu layers were there, %zu sent, %s\n", result.layers_found,
+			result.layers_sent, format_size(result.sent, size));
 	printf("%s\n", result.manifest.text);
 	return 0;
 }
@@ -124,7 +125,7 @@ int env_pull(struct command *c, int argc, char **argv, struct error *err)
 	bool quiet = false;
 	const char *format_name = NULL;
 	const struct option options[] = {
-		{OPTION_FLAG, 'q', "quiet", NULL, "no progress", &quiet},
+		{OPTION_FLAG, 'q', "quiet", NULL, "no progress, only the key", &quiet},
 		{OPTION_STRING, 0, "layer-format", "FORM", "auto, erofs or directory",
 			&format_name},
 		{OPTION_END},
