@@ -279,6 +279,8 @@ static const char *resolve(struct job_spec *s, const char *document, const char 
 	size_t n = (size_t)(path_base(document) - document);
 	if (*path == '/')
 		return path;
+	if (streq(path, "."))
+		return arena_strndup(&s->arena, document, n > 1 ? n - 1 : n);
 	return arena_printf(&s->arena, "%.*s%s", (int)n, document, path);
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/job.schema.json and the program agree: the same keys, the same words, and the same answer to
-documents that are right and documents that are wrong.
+documents that are right and documents that are wrong. The pages about jobs name every key, and what they
+and examples/ show is a valid job.
 
     check_schema.py PROGRAM SCHEMA
 """
@@ -8,6 +9,7 @@ documents that are right and documents that are wrong.
 import copy
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -217,9 +219,22 @@ def check_keys(schema, keys):
             assert words == facts.get("words", []), f"{where}: {key}: {words}"
 
 
+def check_pages(docs, keys):
+    page = (docs / "job.md").read_text()
+    manual = (docs / "man/job.yaml.5").read_text()
+    for where, known in keys.items():
+        for key in known:
+            assert f"`{key}`" in page, f"job.md says nothing of {key} ({where})"
+            assert re.search(rf"\b{key}\b", manual), f"job.yaml.5 says nothing of {key} ({where})"
+
+
 def accepts(program, folder, document):
     (folder / "job.json").write_text(json.dumps(document))
-    command = [program, "--config", "agent.yaml", "validate", "--json", "job.json"]
+    return validates(program, folder, "job.json")
+
+
+def validates(program, folder, job):
+    command = [program, "--config", "agent.yaml", "validate", "--json", job]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     answer = json.loads(done.stdout)
     assert done.returncode == (0 if answer["valid"] else 1), done.stderr
@@ -251,6 +266,20 @@ def check_documents(program, validator, folder):
     return len(GOOD) + len(BAD) + len(BAD_FOR_PROGRAM)
 
 
+def check_examples(program, docs, folder):
+    """Those of examples/, and the first one of docs/job.md, with what it names in this folder."""
+    jobs = sorted(docs.parent.glob("examples/*/job.yaml"))
+    assert len(jobs) >= 3
+    shown = (docs / "job.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (folder / "data/labels").mkdir(parents=True)
+    (folder / "token.txt").write_text("a secret of some length\n")
+    (folder / "job.yaml").write_text(shown.replace("/srv/", f"{folder}/"))
+    for job in [*jobs, folder / "job.yaml"]:
+        valid, message = validates(program, folder, str(job))
+        assert valid, f"{job}: {message}"
+    return len(jobs) + 1
+
+
 def main(program, schema_path):
     schema = json.loads(pathlib.Path(schema_path).read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -258,9 +287,12 @@ def main(program, schema_path):
     keys = json.loads(
         subprocess.run([program, "validate", "--keys"], capture_output=True, check=True).stdout
     )
+    docs = pathlib.Path(schema_path).resolve().parent
     check_keys(schema, keys)
+    check_pages(docs, keys)
     with tempfile.TemporaryDirectory() as folder:
         count = check_documents(program, validator, pathlib.Path(folder))
+        count += check_examples(program, docs, pathlib.Path(folder))
     print(f"{sum(map(len, keys.values()))} keys, {count} documents")
 
 
