@@ -363,6 +363,7 @@ static int make(struct ensuring *e, struct error *err)
 	};
 	environment_build_sweep(e->o->store);
 	environment_steps_sweep(e->o->store);
+	environment_records_expire(e->o->store, e->o->config->environments.keep_for_ms);
 	int rc = build_open(&b, err);
 	bool opened = rc == 0;
 	if (rc == 0)

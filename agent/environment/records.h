@@ -43,6 +43,8 @@ int environment_record_list(struct store *s, struct arena *a, struct environment
 	size_t *count, struct error *err); // newest first
 // Its derived image goes as well; ERROR_UNAVAILABLE while a job uses it.
 int environment_record_remove(struct store *s, const char *key, struct error *err);
+// Remove those that were not used for so long; 0: none. A failure is the next one's.
+void environment_records_expire(struct store *s, uint64_t keep_for_ms);
 // An abbreviated key (at least 4 digits) in full. ERROR_NOT_FOUND, ERROR_INVALID: several.
 int environment_record_resolve(
 	struct store *s, const char *text, char key[ENVIRONMENT_KEY_SIZE], struct error *err);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -210,6 +211,32 @@ static void removes_what_nobody_uses(void **state)
 	ok(f, environment_record_remove(f->s, ONE, &f->err));
 }
 
+static void used_at(struct fixture *f, const char *key, time_t seconds_ago)
+{
+	cleanup_free char *path = xasprintf("environments/%s.json", key);
+	const time_t then = time(NULL) - seconds_ago;
+	const struct timespec times[2] = {{.tv_sec = then}, {.tv_sec = then}};
+	assert_int_equal(utimensat(f->s->state_fd, path, times, 0), 0);
+}
+
+static void removes_what_was_not_used_for_long(void **state)
+{
+	struct fixture *f = *state;
+	cleanup_arena struct arena a = {0};
+	const struct environment_record one = record_of(ONE, 5), two = record_of(TWO, 6);
+	struct environment_record got;
+	ok(f, environment_record_write(f->s, &one, &f->err));
+	ok(f, environment_record_write(f->s, &two, &f->err));
+	used_at(f, ONE, 3600);
+	used_at(f, TWO, 60);
+	environment_records_expire(f->s, 0);
+	ok(f, environment_record_read(f->s, &a, ONE, &got, &f->err));
+	environment_records_expire(f->s, 1800 * 1000);
+	assert_int_equal(environment_record_read(f->s, &a, ONE, &got, &f->err), -1);
+	assert_int_equal(f->err.kind, ERROR_NOT_FOUND);
+	ok(f, environment_record_read(f->s, &a, TWO, &got, &f->err));
+}
+
 static void remembers_answers(void **state)
 {
 	struct fixture *f = *state;
@@ -347,6 +374,7 @@ int main(void)
 		test(remembers_environments),
 		test(resolves_abbreviations),
 		test(removes_what_nobody_uses),
+		test(removes_what_was_not_used_for_long),
 		test(remembers_answers),
 		test(one_builds_at_a_time),
 		test(sweeps_dead_builds),
