@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/job.schema.json and the program agree: the same keys, the same words, and the same answer to
-documents that are right and documents that are wrong. The pages about jobs name every key, and what they
-and examples/ show is a valid job.
+documents that are right and documents that are wrong. The pages about jobs and about agent.yaml name every
+key, and what they and examples/ show is a valid job.
 
     check_schema.py PROGRAM SCHEMA
 """
@@ -228,6 +228,20 @@ def check_pages(docs, keys):
             assert re.search(rf"\b{key}\b", manual), f"job.yaml.5 says nothing of {key} ({where})"
 
 
+def check_node_pages(root):
+    """No verb shows the keys of agent.yaml; they are the names in the tables of the decoders."""
+    manual = (root / "docs/man/agent.yaml.5").read_text()
+    tables = [*root.glob("agent/config/*.c"), root / "oci/registry/config.c"]
+    keys = {
+        key
+        for table in tables
+        for key in re.findall(r'\{"([a-z_]+)",\s*\w*decode', table.read_text())
+    }
+    assert len(keys) > 60
+    for key in keys:
+        assert re.search(rf"\b{key}\b", manual), f"agent.yaml.5 says nothing of {key}"
+
+
 def accepts(program, folder, document):
     (folder / "job.json").write_text(json.dumps(document))
     return validates(program, folder, "job.json")
@@ -290,6 +304,7 @@ def main(program, schema_path):
     docs = pathlib.Path(schema_path).resolve().parent
     check_keys(schema, keys)
     check_pages(docs, keys)
+    check_node_pages(docs.parent)
     with tempfile.TemporaryDirectory() as folder:
         count = check_documents(program, validator, pathlib.Path(folder))
         count += check_examples(program, docs, pathlib.Path(folder))
