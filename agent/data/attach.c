@@ -218,7 +218,7 @@ int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 	m->died = died;
 	m->died_data = data;
 	for (size_t i = 0; i < m->count; i++)
-		if (m->items[i].mounted && m->items[i].kind->abort &&
+		if (m->items[i].mounted && m->items[i].kind && m->items[i].kind->abort &&
 			mount_watch_start(&m->items[i], loop, m->probe_ms, on_died, m, err) < 0)
 			return -1;
 	return 0;
@@ -228,7 +228,7 @@ int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 static int flush(
 	struct data_mount *m, int64_t deadline_ms, enum data_failure *failure, struct error *err)
 {
-	if (!m->mounted || m->source->mode != DATA_RW_MOUNT)
+	if (!m->mounted || !m->kind || m->source->mode != DATA_RW_MOUNT)
 		return 0;
 	if (m->failed || (m->program && m->helper.pid == 0)) {
 		*failure = DATA_HELPER_DIED;
