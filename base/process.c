@@ -342,3 +342,13 @@ const char *process_describe_status(int status, char text[64])
 	}
 	return text;
 }
+
+void process_end_signals(sigset_t *set)
+{
+	struct sigaction hangup;
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	if (sigaction(SIGHUP, NULL, &hangup) < 0 || hangup.sa_handler != SIG_IGN)
+		sigaddset(set, SIGHUP);
+}

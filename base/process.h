@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,5 +70,9 @@ struct process_run_options {
 	int timeout_ms;		 // 0: none
 };
 int process_run_with(const struct process_run_options *o, struct buffer *output, struct error *err);
+
+// The signals that end a program which somebody waits for: SIGINT, SIGTERM, and SIGHUP unless who
+// started us has it ignored, as nohup(1) does. Held back it would come all the same.
+void process_end_signals(sigset_t *set);
 
 #define cleanup_process __attribute__((cleanup(process_release)))

@@ -48,11 +48,13 @@ static void on_signal(void *data, int signo)
 
 static int add_signals(struct attached *a, struct error *err)
 {
-	static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
 	static const int forwarded[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
+	sigset_t ends;
 	signal(SIGPIPE, SIG_IGN); // a reader who leaves does not end the job
-	for (size_t i = 0; i < array_size(ends); i++)
-		if (!loop_add_signal(a->loop, ends[i], on_end_signal, a, err))
+	process_end_signals(&ends);
+	for (int signo = 1; signo < SIGRTMIN; signo++)
+		if (sigismember(&ends, signo) == 1 &&
+			!loop_add_signal(a->loop, signo, on_end_signal, a, err))
 			return -1;
 	for (size_t i = 0; i < array_size(forwarded); i++)
 		if (!loop_add_signal(a->loop, forwarded[i], on_signal, a, err))

@@ -6,6 +6,7 @@
 #include "agent/command/run_inputs.h"
 #include "agent/environment/environment.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "base/time.h"
 
@@ -188,18 +189,10 @@ static int get_environment(struct run_prepare *p, struct error *err)
 
 // ---- all of it
 
-static void end_signals(sigset_t *ends)
-{
-	sigemptyset(ends);
-	sigaddset(ends, SIGINT);
-	sigaddset(ends, SIGTERM);
-	sigaddset(ends, SIGHUP);
-}
-
 void run_prepare_hold_signals(void)
 {
 	sigset_t ends;
-	end_signals(&ends);
+	process_end_signals(&ends);
 	sigprocmask(SIG_BLOCK, &ends, NULL);
 }
 
@@ -207,7 +200,7 @@ void run_prepare_hold_signals(void)
 static bool rest(struct run_prepare *p, int64_t ms)
 {
 	sigset_t ends;
-	end_signals(&ends);
+	process_end_signals(&ends);
 	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 	int signo = sigtimedwait(&ends, NULL, &time);
 	if (signo > 0)

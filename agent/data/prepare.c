@@ -3,6 +3,7 @@
 
 #include "agent/data/copy.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/time.h"
 
 #include <signal.h>
@@ -17,22 +18,13 @@ enum {
 	ROOM_STEP = 64 * 1024 * 1024, // made for a file whose size nobody knows
 };
 
-static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-
-static void end_signals(sigset_t *set)
-{
-	sigemptyset(set);
-	for (size_t i = 0; i < array_size(ends); i++)
-		sigaddset(set, ends[i]);
-}
-
 int prepare_canceled(struct prepare *p)
 {
 	int *canceled = p->options->canceled;
 	sigset_t set;
 	if (!canceled)
 		return 0;
-	end_signals(&set);
+	process_end_signals(&set);
 	int signo = sigtimedwait(&set, NULL, &(struct timespec){0});
 	if (signo > 0)
 		*canceled = signo;
@@ -299,7 +291,7 @@ int data_prepare(const struct data_options *o, struct arena *a, struct data_read
 	set_deadlines(&p);
 	if (o->canceled) {
 		sigset_t set;
-		end_signals(&set);
+		process_end_signals(&set);
 		*o->canceled = 0;
 		sigprocmask(SIG_BLOCK, &set, NULL); // and they stay so: see pull_options.canceled
 	}

@@ -6,6 +6,7 @@
 #include "agent/supervise/client.h"
 #include "agent/supervise/disk_walk.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "base/time.h"
 
@@ -45,10 +46,7 @@ int environment_signals_open(const struct environment_options *o, struct error *
 	err->kind = ERROR_NONE;
 	if (!o->canceled)
 		return -1;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
+	process_end_signals(&set);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return error_set_errno(err, errno, "hold signals back");
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -4,6 +4,7 @@
 // fetcher that begins the next.
 #include "oci/store/pull.h"
 
+#include "base/process.h"
 #include "base/text.h"
 #include "oci/store/pull_internal.h"
 
@@ -208,8 +209,6 @@ static void on_tick(void *data)
 	loop_timer_set(p->ticker, 50);
 }
 
-static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
-
 static void on_end_signal(void *data, int signo)
 {
 	struct pull *p = data;
@@ -221,11 +220,14 @@ static void on_end_signal(void *data, int signo)
 
 static int watch_signals(struct pull *p, struct error *err)
 {
+	sigset_t ends;
 	if (!p->options->canceled)
 		return 0;
 	*p->options->canceled = 0;
-	for (size_t i = 0; i < array_size(ends); i++)
-		if (!loop_add_signal(p->loop, ends[i], on_end_signal, p, err))
+	process_end_signals(&ends);
+	for (int signo = 1; signo < SIGRTMIN; signo++)
+		if (sigismember(&ends, signo) == 1 &&
+			!loop_add_signal(p->loop, signo, on_end_signal, p, err))
 			return -1;
 	return 0;
 }
@@ -236,9 +238,7 @@ static void take_late_signal(struct pull *p)
 	sigset_t set;
 	if (!p->options->canceled || *p->options->canceled)
 		return;
-	sigemptyset(&set);
-	for (size_t i = 0; i < array_size(ends); i++)
-		sigaddset(&set, ends[i]);
+	process_end_signals(&set);
 	int signo = sigtimedwait(&set, NULL, &(struct timespec){0});
 	if (signo > 0)
 		*p->options->canceled = signo;

@@ -282,6 +282,25 @@ def test_cancel_while_inputs_come(stoker, busybox, tmp, server, how):  # noqa: F
     assert said.splitlines()[-1].startswith(f"{document['run_id']}: Canceled: ")
 
 
+def test_nohup(stoker, busybox, tmp, server):  # noqa: F811
+    """Who ignores the end of a terminal goes on: while inputs come, and while the script runs."""
+    url = server.add("/x.bin", DATA, rate=300_000)
+    script = "echo up; while [ ! -e outputs/go ]; do sleep 0.02; done; echo done\n"
+    path = write_job(tmp / "job", busybox, script, inputs=[{"name": "x", "kind": "http", "url": url}])
+    with stoker.popen("run", path, preexec_fn=ignore_hangup) as process:
+        wait_for(lambda: server.sent(), "the download")
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGHUP)
+        (runs(stoker)[0] / "1/outputs/go").touch()
+        out, _ = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "done\n")
+
+
+def ignore_hangup():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def test_detached_and_described(stoker, busybox, tmp, server):  # noqa: F811
     """-d waits for the inputs and no longer; --print-config shows where they lie."""
     inputs = [

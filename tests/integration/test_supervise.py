@@ -357,7 +357,9 @@ def test_kill_of_the_client(stoker, busybox, tmp):  # noqa: F811
 
 def test_closed_terminal_cancels(stoker, busybox, tmp):  # noqa: F811
     script = "trap 'echo hup; exit 3' HUP; echo ready; while true; do sleep 0.05; done"
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it
     process, run = foreground(stoker, write_job(tmp / "job", busybox, script))
+    signal.signal(signal.SIGHUP, before)
     process.send_signal(signal.SIGHUP)
     assert process.communicate(timeout=10)[0] == "hup\n"
     assert process.returncode == 3 and run.record()["state"] == "Canceled"
