@@ -286,7 +286,9 @@ def test_nohup(stoker, busybox, tmp, server):  # noqa: F811
     """Who ignores the end of a terminal goes on: while inputs come, and while the script runs."""
     url = server.add("/x.bin", DATA, rate=300_000)
     script = "echo up; while [ ! -e outputs/go ]; do sleep 0.02; done; echo done\n"
-    path = write_job(tmp / "job", busybox, script, inputs=[{"name": "x", "kind": "http", "url": url}])
+    path = write_job(
+        tmp / "job", busybox, script, inputs=[{"name": "x", "kind": "http", "url": url}]
+    )
     with stoker.popen("run", path, preexec_fn=ignore_hangup) as process:
         wait_for(lambda: server.sent(), "the download")
         process.send_signal(signal.SIGHUP)
