@@ -64,16 +64,19 @@ def test_second_run(lab, pip_image, registry):
     assert phase["bytes"] > 0 and phase["detail"] == "built"
     index.stop()
     registry.forget()
-    times = []
+    plain = lab.job(pip_image, script="import time\nprint(time.time(), 1.1)\n", network="none")
+    times, plain_times = [], []
     job = lab.job(pip_image, **{**keys, "pip_packages": ["Wheelmath < 2 ", "wheel_app"]})
     for _ in range(5):
-        begin = time.time()
-        result = lab.stoker("run", job)
-        started, version = result.stdout.split()
-        times.append(round((float(started) - begin) * 1000))
-        assert version == "1.1"
-    print("from the command to the script:", times, "ms")
-    assert min(times) <= START_MS, times
+        for path, found in ((plain, plain_times), (job, times)):
+            begin = time.time()
+            result = lab.stoker("run", path)
+            started, version = result.stdout.split()
+            found.append(round((float(started) - begin) * 1000))
+            assert version == "1.1"
+    print("from the command to the script:", times, "ms; without packages:", plain_times, "ms")
+    # What a machine that does other things takes as well, or sanitizers, is not the packages' matter.
+    assert min(times) <= max(START_MS, 1.5 * min(plain_times)), (times, plain_times)
     assert registry.requests() == []
     lines = result.stderr.splitlines()
     assert [line.split(":")[0] for line in lines[1:-1]] == ["environment reused"], lines
