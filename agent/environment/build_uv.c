@@ -34,28 +34,53 @@ static int run(
 	return 0;
 }
 
-// The first tag that the installed package's WHEEL names; NULL: none.
-static const char *installed_tag(struct build *b, int packages, const char *name)
+struct installed { // what stands in the folder of packages
+	int packages;
+	struct json_strings names, folders;
+};
+
+static int list_installed(struct build *b, struct installed *all, struct error *err)
 {
-	cleanup_fd int again = openat(packages, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int again = openat(all->packages, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *folder = again < 0 ? NULL : fdopendir(steal_fd(&again));
-	const char *tag = NULL;
-	for (struct dirent *e; folder && !tag && (e = readdir(folder)) != NULL;) {
-		const char *found = verify_distribution(b->arena, e->d_name);
-		if (!found || !streq(found, name))
+	int rc = 0;
+	if (!folder)
+		return error_set_errno(err, errno, "site-packages");
+	all->names.items = arena_array(b->arena, const char *, LOCK_PACKAGES_MAX);
+	all->folders.items = arena_array(b->arena, const char *, LOCK_PACKAGES_MAX);
+	for (struct dirent *e; rc == 0 && (e = readdir(folder)) != NULL;) {
+		if (!ends_with(e->d_name, ".dist-info"))
+			continue;
+		if (all->names.count == LOCK_PACKAGES_MAX) {
+			rc = error_set(err, ERROR_INVALID, "site-packages: more than %d packages",
+				LOCK_PACKAGES_MAX);
+			break;
+		}
+		const char *name = verify_distribution(b->arena, e->d_name);
+		all->names.items[all->names.count++] = name ? name : "";
+		all->folders.items[all->folders.count++] = arena_strdup(b->arena, e->d_name);
+	}
+	closedir(folder);
+	return rc;
+}
+
+// The first tag that the installed package's WHEEL names; NULL: none.
+static const char *installed_tag(struct build *b, const struct installed *all, const char *name)
+{
+	for (size_t i = 0; i < all->names.count; i++) {
+		if (!streq(all->names.items[i], name))
 			continue;
 		cleanup_buffer struct buffer text = {0};
 		struct error ignored;
-		cleanup_free char *path = path_join(e->d_name, "WHEEL");
-		if (build_read(packages, path, WHEEL_BYTES_MAX, &text, &ignored) < 0 || !text.data)
+		cleanup_free char *path = path_join(all->folders.items[i], "WHEEL");
+		if (build_read(all->packages, path, WHEEL_BYTES_MAX, &text, &ignored) < 0 ||
+			!text.data)
 			continue;
 		const char *line = strstr(text.data, "\nTag: ");
 		if (line)
-			tag = arena_strndup(b->arena, line + 6, strcspn(line + 6, "\r\n"));
+			return arena_strndup(b->arena, line + 6, strcspn(line + 6, "\r\n"));
 	}
-	if (folder)
-		closedir(folder);
-	return tag;
+	return NULL;
 }
 
 static int read_lock(struct build *b, struct error *err)
@@ -63,8 +88,10 @@ static int read_lock(struct build *b, struct error *err)
 	cleanup_buffer struct buffer text = {0};
 	struct uv_package *packages;
 	size_t count;
-	cleanup_fd int installed = verify_open_packages(b, err);
-	if (installed < 0 || build_get(b, "tmp/" UV_LOCK, LOCK_REPORT_BYTES_MAX, &text, err) < 0 ||
+	cleanup_fd int folder = verify_open_packages(b, err);
+	struct installed installed = {.packages = folder};
+	if (folder < 0 || list_installed(b, &installed, err) < 0 ||
+		build_get(b, "tmp/" UV_LOCK, LOCK_REPORT_BYTES_MAX, &text, err) < 0 ||
 		uv_lock_parse(b->arena, text.data ? text.data : "", text.size, &packages, &count,
 			err) < 0)
 		return -1;
@@ -73,7 +100,7 @@ static int read_lock(struct build *b, struct error *err)
 	for (size_t i = 0; i < count; i++) {
 		const struct uv_package *p = &packages[i];
 		const char *name = environment_pip_name(b->arena, p->name);
-		const char *tag = installed_tag(b, installed, name);
+		const char *tag = installed_tag(b, &installed, name);
 		if (!tag) // for another platform: a marker left it out
 			continue;
 		const struct uv_file *wheel = uv_wheel_with_tag(p, tag);

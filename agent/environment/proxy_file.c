@@ -16,6 +16,7 @@
 enum {
 	FILES_MAX = 32768, // that are remembered in one build
 	PAGES_MAX = 256,   // that are kept rewritten; others are rewritten anew
+	PAGES_MB_MAX = 4096,
 	AWAKE_MS = 3000,
 	FAILURE_MS = 60 * 1000, // so long a failure that may pass is believed
 };
@@ -232,14 +233,19 @@ static void keep_page(struct wait *w, const struct proxy_found *f)
 	bool had = file->page_fd >= 0;
 	close_fdp(&file->page_fd);
 	file->page_fd = -1;
-	if (had)
+	if (had) {
 		atomic_fetch_sub(&w->proxy->pages, 1);
-	if (atomic_load(&w->proxy->pages) >= PAGES_MAX)
+		atomic_fetch_sub(&w->proxy->page_bytes, file->page_size);
+	}
+	// They are no part of the cache, which has a limit of its own.
+	if (atomic_load(&w->proxy->pages) >= PAGES_MAX ||
+		atomic_load(&w->proxy->page_bytes) + f->size > (uint64_t)PAGES_MB_MAX << 20)
 		return;
 	file->page_fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
 	if (file->page_fd < 0)
 		return;
 	atomic_fetch_add(&w->proxy->pages, 1);
+	atomic_fetch_add(&w->proxy->page_bytes, f->size);
 	file->page_port = w->want->port;
 	file->page_size = f->size;
 	memcpy(file->etag, f->etag, sizeof(file->etag));

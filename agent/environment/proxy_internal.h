@@ -75,7 +75,8 @@ struct proxy {
 	pthread_cond_t changed; // a file has come, or a connection has ended
 	struct proxy_file *files[1024];
 	size_t file_count;
-	atomic_size_t pages; // rewritten, that are kept open
+	atomic_size_t pages;		  // rewritten, that are kept open
+	atomic_uint_least64_t page_bytes; // of them
 	struct proxy_hashes *hashes;
 	char (*origins)[PACKAGE_ORIGIN_MAX]; // that may be asked
 	size_t origin_count;
