@@ -2,6 +2,7 @@
 #include "agent/environment/environment.h"
 
 #include "agent/environment/build.h"
+#include "agent/environment/canonical.h"
 #include "agent/environment/records.h"
 #include "agent/environment/seal.h"
 #include "agent/environment/share.h"
@@ -75,6 +76,19 @@ static int take_lock(struct ensuring *e, struct error *err)
 	return 0;
 }
 
+// What was asked before it was locked is no matter; but what compiles packages comes from indexes,
+// and no lock names that.
+static void set_locked_request(struct ensuring *e)
+{
+	cleanup_buffer struct buffer b = {0};
+	buffer_printf(&b, "{\"lock\":\"%s\"", e->locked_key);
+	canonical_key(&b, "extra_index_urls");
+	canonical_strings(&b, &e->request.extra_index_urls);
+	canonical_member(&b, "index_url", e->request.index_url);
+	buffer_putc(&b, '}');
+	canonical_hash("stoker/env-locked/v1\n", &b, e->request.key);
+}
+
 static int ask(struct ensuring *e, struct error *err)
 {
 	const struct environment_options *o = e->o;
@@ -91,8 +105,8 @@ static int ask(struct ensuring *e, struct error *err)
 	if (environment_request_make(&e->arena, &e->job, &e->tool, o->image->manifest.text,
 		    &o->image->platform, &o->config->environments, &e->request, err) < 0)
 		return fail(e, ENVIRONMENT_BAD_SPEC);
-	if (e->has_lock) // what was asked before it was locked is no matter
-		memcpy(e->request.key, e->locked_key, sizeof(e->locked_key));
+	if (e->has_lock)
+		set_locked_request(e);
 	memcpy(e->result->request_key, e->request.key, sizeof(e->request.key));
 	return 0;
 }
@@ -134,14 +148,16 @@ static int find_key(struct ensuring *e, const char *key, struct error *err)
 		error_clear(err);
 		return 0;
 	}
-	int rc = take(e, &r, err);
+	// By its lock alone one is believed that was pulled, as the registry is; what was built
+	// here only if it was built of that lock, from addresses and by hashes (records.h).
+	bool built = r.origin && streq(r.origin, "built");
+	int rc = *e->locked_key && built && !e->known.config ? 0 : take(e, &r, err);
 	if (rc < 0)
 		return fail(e, ENVIRONMENT_FAILED);
 	if (rc == 1) {
 		e->result->reused = true;
 		snprintf(e->result->reason, sizeof(e->result->reason), "%s at %.19sZ",
-			r.origin && streq(r.origin, "built") ? "it was built on this node"
-							     : "it was pulled",
+			built ? "it was built on this node" : "it was pulled",
 			format_time(r.created_ms, when));
 		return 1;
 	}
@@ -180,14 +196,17 @@ static int remembered_failure(
 static int find(struct ensuring *e, int64_t since, struct error *err)
 {
 	struct environment_answer x;
-	if (*e->locked_key)
-		return find_key(e, e->locked_key, err);
 	// What an earlier look found may be another's answer by now.
 	e->known = (struct environment_answer){0};
-	e->has_lock = false;
+	e->has_lock = *e->locked_key != '\0';
 	int rc = environment_answer_read(e->o->store, &e->arena, e->request.key, &x, err);
 	if (rc < 0)
 		return fail(e, ENVIRONMENT_FAILED);
+	if (*e->locked_key) {
+		if (rc == 1 && x.failure == ENVIRONMENT_OK && streq(x.key, e->locked_key))
+			e->known = x;
+		return find_key(e, e->locked_key, err);
+	}
 	bool waited = rc == 1 && since && x.resolved_ms >= since;
 	if (rc == 0 || (!is_fresh(e, &x) && !waited))
 		return 0;
@@ -329,9 +348,7 @@ static int answer(struct ensuring *e, struct error *err)
 {
 	struct environment_answer x = {
 		.config = e->result->image.config.text, .resolved_ms = wall_ms()};
-	if (*e->locked_key)
-		return 0;
-	if (e->has_lock) // nothing was resolved
+	if (e->has_lock && !*e->locked_key) // nothing was resolved
 		x.resolved_ms = e->known.resolved_ms;
 	memcpy(x.key, e->result->key, sizeof(x.key));
 	return environment_answer_write(e->o->store, e->request.key, &x, err);
