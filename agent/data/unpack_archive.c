@@ -24,6 +24,8 @@ enum {
 	RATIO_FREE_BYTES = 256 * 1024 * 1024, // small ones may grow as they like
 	TELL_BYTES = 4 * 1024 * 1024,
 	SPACE_BYTES = 32 * 1024 * 1024,
+	ENTRY_BYTES = 4096, // of the disk, that a folder or an empty file may take
+	INODES_KEPT = 20,   // one of so many stays free
 };
 
 #define ARCHIVE_FUNCTIONS(X)                 \
@@ -169,6 +171,31 @@ static int open_parent(struct unpacker *u, const char *path, struct error *err)
 	return fd < 0 ? refuse(u, err, "lies below a link or a file") : steal_fd(&fd);
 }
 
+// Archives of nothing but folders and empty files have no bytes, and take the disk's inodes.
+static int check_space(struct unpacker *u, uint64_t spent, struct error *err)
+{
+	const struct unpack_order *o = u->order;
+	char text[FORMAT_SIZE_MAX];
+	struct statvfs st;
+	if (spent - u->checked < SPACE_BYTES)
+		return 0;
+	u->checked = spent;
+	if (fstatvfs(u->folder_fd, &st) < 0)
+		return 0;
+	if ((uint64_t)st.f_bavail * st.f_frsize < o->keep_free_bytes) {
+		u->failure = DATA_NO_SPACE;
+		return error_set(err, ERROR_LIMIT,
+			"unpacking leaves less than the %s that are kept free",
+			format_size(o->keep_free_bytes, text));
+	}
+	if (st.f_files && st.f_favail < st.f_files / INODES_KEPT) { // 0: it has no such limit
+		u->failure = DATA_NO_SPACE;
+		return error_set(err, ERROR_LIMIT,
+			"unpacking leaves fewer than 1 of %d inodes of the disk free", INODES_KEPT);
+	}
+	return 0;
+}
+
 static int check_growth(struct unpacker *u, uint64_t more, struct error *err)
 {
 	const struct unpack_order *o = u->order;
@@ -183,18 +210,7 @@ static int check_growth(struct unpacker *u, uint64_t more, struct error *err)
 	}
 	if (total > RATIO_FREE_BYTES && total / RATIO_MAX > (uint64_t)(consumed > 0 ? consumed : 0))
 		return refuse(u, err, "makes the archive grow more than a thousandfold");
-	if (total - u->checked >= SPACE_BYTES) {
-		struct statvfs st;
-		if (fstatvfs(u->folder_fd, &st) == 0 &&
-			(uint64_t)st.f_bavail * st.f_frsize < o->keep_free_bytes) {
-			u->failure = DATA_NO_SPACE;
-			return error_set(err, ERROR_LIMIT,
-				"unpacking leaves less than the %s that are kept free",
-				format_size(o->keep_free_bytes, text));
-		}
-		u->checked = total;
-	}
-	return 0;
+	return check_space(u, total + u->entries * ENTRY_BYTES, err);
 }
 
 static int archive_failed(struct unpacker *u, struct error *err)

@@ -480,6 +480,21 @@ def test_unpacked_limits(server, prepare):
     assert one(prepare({**source, "max_bytes": 6_000_000}))["bytes"] == len(archive)
 
 
+def test_an_archive_of_nothing(tmp, server, prepare):
+    """Folders without bytes: they take the inodes that everybody on the node needs."""
+    state = tmp / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=17000", "tmpfs", state], check=True)
+    archive = make_tar([special(f"d{i}", tarfile.DIRTYPE) for i in range(17000)], mode="w:gz")
+    url = server.add("/a.tar.gz", archive)
+    try:
+        said = prepare({"kind": HTTP, "unpack": AUTO, "files": [{"url": url}]})
+        assert said["failure"] == "DataNoSpace" and "inodes of the disk free" in said["text"], said
+        assert os.statvfs(state).f_favail > 16000, "what was unpacked has gone"
+    finally:
+        subprocess.run(["umount", state], check=True)
+
+
 def test_inline(tmp, prepare):
     source = {"kind": INLINE, "content": "a: 1\nü\n"}
     ready = one(prepare(source))
