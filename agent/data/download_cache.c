@@ -122,14 +122,15 @@ int download_record_read(
 	cleanup_arena struct arena arena = {0};
 	cleanup_buffer struct buffer text = {0};
 	struct error ignored;
-	char name[80];
+	char name[80], url_digest[SHA256_HEX_SIZE];
 	snprintf(name, sizeof(name), "%.64s.json", key);
+	download_url_digest(url ? url : "", url_digest);
 	if (file_read(c->urls_fd, name, RECORD_MAX, &text, &ignored) < 0 || !text.size)
 		return 0;
 	const struct json *record = json_parse(&arena, text.data, text.size, name, NULL, &ignored);
 	const char *of = json_get_string(record, "url");
 	const struct json *asked = json_get(record, "asked_ms");
-	if (!of || (url && !streq(of, url)))
+	if (!of || (url && !streq(of, url_digest)))
 		return 0;
 	copy_string(record, "etag", r->etag, sizeof(r->etag));
 	copy_string(record, "last_modified", r->last_modified, sizeof(r->last_modified));
@@ -145,15 +146,18 @@ int download_record_write(struct download_cache *c, const char *key, const char 
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
 	cleanup_buffer struct buffer text = {0};
-	char name[80];
+	char name[80], url_digest[SHA256_HEX_SIZE];
 	snprintf(name, sizeof(name), "%.64s.json", key);
+	download_url_digest(url, url_digest);
+	// Without the query, which may be a signature.
+	cleanup_free char *final_url = xstrndup(r->final_url, strcspn(r->final_url, "?#"));
 	json_write_open_object(w);
-	json_write_member(w, "url", url);
+	json_write_member(w, "url", url_digest);
 	json_write_member(w, "etag", r->etag);
 	json_write_member(w, "last_modified", r->last_modified);
 	json_write_member(w, "sha256", r->sha256);
 	json_write_member(w, "content_type", r->content_type);
-	json_write_member(w, "final_url", r->final_url);
+	json_write_member(w, "final_url", final_url);
 	json_write_member_int(w, "asked_ms", r->asked_ms);
 	json_write_close_object(w);
 	if (json_writer_finish(w, &text, err) < 0)

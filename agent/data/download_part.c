@@ -15,6 +15,13 @@ enum {
 	NOTE_BYTES = 512 * 1024, // a beginning below is not worth a note
 };
 
+void download_url_digest(const char *url, char hex[65])
+{
+	uint8_t digest[SHA256_SIZE];
+	sha256_of(url, strlen(url), digest);
+	sha256_hex(digest, hex);
+}
+
 void download_part_note_name(const char *name, char note[80])
 {
 	snprintf(note, 80, "%.64s.json", name);
@@ -50,14 +57,15 @@ static bool take_note(struct download_part *p, bool checked)
 	cleanup_arena struct arena arena = {0};
 	cleanup_buffer struct buffer text = {0};
 	struct error ignored;
-	char name[80];
+	char name[80], url_digest[SHA256_HEX_SIZE];
 	download_part_note_name(p->name, name);
+	download_url_digest(p->url, url_digest);
 	if (file_read(p->folder_fd, name, NOTE_MAX, &text, &ignored) < 0 || !text.size)
 		return false;
 	const struct json *note = json_parse(&arena, text.data, text.size, name, NULL, &ignored);
 	const char *url = json_get_string(note, "url"), *of = json_get_string(note, "boot");
 	const struct json *size = json_get(note, "size");
-	if (!url || !streq(url, p->url) || !of || (!checked && (!*of || !streq(of, boot))))
+	if (!url || !streq(url, url_digest) || !of || (!checked && (!*of || !streq(of, boot))))
 		return false;
 	if (size && size->type == JSON_INTEGER && size->integer >= 0) {
 		p->sized = true;
@@ -72,10 +80,11 @@ static int write_note(struct download_part *p, struct error *err)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
 	cleanup_buffer struct buffer text = {0};
-	char name[80];
+	char name[80], url_digest[SHA256_HEX_SIZE];
 	download_part_note_name(p->name, name);
+	download_url_digest(p->url, url_digest);
 	json_write_open_object(w);
-	json_write_member(w, "url", p->url);
+	json_write_member(w, "url", url_digest);
 	json_write_member(w, "etag", p->etag);
 	json_write_member(w, "last_modified", p->last_modified);
 	if (p->sized)

@@ -46,4 +46,6 @@ int download_part_step_back(struct download_part *p, struct error *err);
 // Remove both files; the descriptor stays.
 void download_part_remove(struct download_part *p);
 // "…/<name>.json"
+// What stands in notes and records for an address: its query may be a credential.
+void download_url_digest(const char *url, char hex[65]);
 void download_part_note_name(const char *name, char note[80]);

@@ -127,6 +127,17 @@ def test_without_a_checksum(tmp, server, prepare):
     assert one(prepare({**source, "cache": OFF}))["fetched"] == 4 and len(server.log) == 1
 
 
+def test_signatures_are_not_kept(tmp, server, prepare):
+    """The query of an address may be a credential: it is in no file, and still tells addresses apart."""
+    url = server.add("/a", b"old") + "?sig=hunter2"
+    ready = one(prepare({"kind": HTTP, "files": [{"url": url, "name": "a"}]}))
+    assert one(prepare({"kind": HTTP, "files": [{"url": url, "name": "a"}]}))["reused"]
+    for path in (tmp / "state").rglob("*"):
+        assert "hunter2" not in path.name
+        assert not path.is_file() or b"hunter2" not in path.read_bytes(), path
+    assert files_of(tmp / "state" / ready["kept"]) == {"a": b"old"}
+
+
 def test_many_at_once(tmp, server, prepare):
     """Four connections, several inputs."""
     sources = [
