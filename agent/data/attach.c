@@ -114,6 +114,8 @@ static int attach_one(const struct data_mounts *all, struct data_mount *m,
 		return make_folder(all, m, err) < 0 ? -1 : attach_image(m, o, err);
 	if (m->ready && m->ready->kept)
 		return take_prepared(m, o, err);
+	if (m->source->optional && access(m->source->path, F_OK) < 0 && errno == ENOENT)
+		return make_folder(all, m, err);
 	return take_bind(m, o, failure, err);
 }
 

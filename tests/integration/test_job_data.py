@@ -104,6 +104,7 @@ def test_every_kind(stoker, job, server, tmp, layout, scripted):
         {"name": "bound", "kind": "bind", "path": str(tmp / "bound")},
         {"name": "copied", "kind": "bind", "mode": "download", "path": str(tmp / "bound"),
          "writable": True},
+        {"name": "absent", "kind": "bind", "path": str(tmp / "absent"), "optional": True},
         {"name": "nothing", "kind": "http", "url": server.url("/nothing"), "optional": True},
     ]  # fmt: skip
     server.files["/a"] = server.files.pop("/a?sig=hidden")
@@ -112,6 +113,7 @@ cd $STOKER_INPUT_one/.. && wc -c < one/one.bin
 cat many/x/a many/b packed/in/side.txt artifact/model/weights bound/a.txt copied/a.txt
 [ -f words ] && cat words || cat words/*
 ls nothing | wc -l
+ls absent | wc -l
 echo changed > copied/a.txt && cat copied/a.txt
 echo no > bound/a.txt
 echo no > one/one.bin
@@ -122,7 +124,7 @@ true
         lines = [line for line in out.splitlines() if "Read-only" not in line]
         assert lines == [
             "300000", "first", "second", "unpacked", "artifact", "bound", "bound", "inline", "0",
-            "changed",
+            "0", "changed",
         ]  # fmt: skip
         assert out.count("Read-only file system") == 2
         assert (tmp / "bound/a.txt").read_text() == "bound\n"
