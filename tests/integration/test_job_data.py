@@ -251,7 +251,7 @@ def test_not_allowed(stoker, job, server, tmp):
 
 def test_retry_of_downloads(stoker, job, server):
     """What failed for want of a server is tried again; what came in the meantime is there."""
-    url = server.add("/x.bin", DATA, statuses=[503] * 4)
+    url = server.add("/x.bin", DATA, statuses=[503] * 2)
     said = job("wc -c < $STOKER_INPUT_x/x.bin\n", max_retries=3,
                       inputs=[{"name": "x", "kind": "http", "url": url, "max_seconds": 1}])  # fmt: skip
     assert said == "300000\n"
