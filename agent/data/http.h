@@ -22,6 +22,7 @@ struct data_http_file {
 	// What came of it.
 	char sha256[65];
 	uint64_t done, total, fetched; // bytes
+	uint64_t before; // fetched, when others failed and all of them were asked for again
 	bool reused, complete;
 };
 

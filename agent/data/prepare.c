@@ -248,8 +248,11 @@ static int fetch(struct prepare *p, struct error *err)
 		} else {
 			return -1;
 		}
-		for (size_t i = 0; i < p->file_count; i++)
+		for (size_t i = 0; i < p->file_count; i++) {
 			p->files[i].complete = false;
+			p->files[i].before += p->files[i].fetched;
+			p->files[i].fetched = 0;
+		}
 	}
 	return 0;
 }

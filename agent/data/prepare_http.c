@@ -326,7 +326,7 @@ static int count(struct prepare *p, size_t source, struct error *err)
 		if (p->files[i].source != source)
 			continue;
 		r->bytes += p->files[i].done;
-		r->fetched += p->files[i].fetched;
+		r->fetched += p->files[i].before + p->files[i].fetched;
 	}
 	if (!max || r->bytes <= max)
 		return 0;
