@@ -11,13 +11,6 @@
 
 static const char *const moved[] = {"logs", "user_logs"};
 
-static int make_and_open(int at, const char *name)
-{
-	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
-		return -1;
-	return outputs_open_beneath(at, name, O_RDONLY | O_DIRECTORY);
-}
-
 bool outputs_is_archived(int run_fd, unsigned attempt)
 {
 	char name[24];
@@ -32,8 +25,8 @@ int outputs_archive(int run_fd, unsigned attempt, struct error *err)
 	char name[24], new_name[24];
 	snprintf(name, sizeof(name), "%u", attempt);
 	snprintf(new_name, sizeof(new_name), ".%u", attempt);
-	cleanup_fd int attempts = make_and_open(run_fd, "attempts");
-	cleanup_fd int new_fd = attempts < 0 ? -1 : make_and_open(attempts, new_name);
+	cleanup_fd int attempts = outputs_make_beneath(run_fd, "attempts");
+	cleanup_fd int new_fd = attempts < 0 ? -1 : outputs_make_beneath(attempts, new_name);
 	if (new_fd < 0)
 		return error_set_errno(err, errno, "make attempts/%s", name);
 	for (size_t i = 0; i < array_size(moved); i++)

@@ -7,23 +7,14 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/text.h"
-#include "base/weaken.h"
 
-#include <dirent.h>
 #include <linux/fs.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-enum {
-	COPY_STEP = 64 * 1024 * 1024,
-	COPY_BUFFER = 1024 * 1024,
-	OPEN_TRIES = 8,
-	FLUSH_STEP = 8 * 1024 * 1024
-};
+enum { COPY_STEP = 64 * 1024 * 1024, COPY_BUFFER = 1024 * 1024, FLUSH_STEP = 8 * 1024 * 1024 };
 
 static const char partial[] = ".partial", manifest[] = "manifest.json", attempts[] = "attempts";
 
@@ -50,46 +41,6 @@ static struct folder *folder_of(struct outputs_target *t)
 	return (struct folder *)t; // its first member
 }
 
-int outputs_open_beneath(int root, const char *path, int flags)
-{
-	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
-			   RESOLVE_NO_XDEV};
-	if (weakened("outputs-beneath"))
-		return openat(root, path, flags | O_CLOEXEC);
-	int fd = -1;
-	for (int i = 0; i < OPEN_TRIES && fd < 0; i++) {
-		fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-		if (fd < 0 && errno != EAGAIN && errno != EINTR)
-			return -1;
-	}
-	return fd;
-}
-
-void outputs_parent_close(struct outputs_parent *p)
-{
-	if (p->path)
-		close_fdp(&p->fd);
-	free(p->path);
-	*p = (struct outputs_parent){.fd = -1};
-}
-
-int outputs_parent_open(struct outputs_parent *p, int root, const char *path, const char **name)
-{
-	const char *last = path_base(path);
-	size_t n = last == path ? 0 : (size_t)(last - path) - 1;
-	*name = last;
-	if (p->path && strlen(p->path) == n && memcmp(p->path, path, n) == 0)
-		return p->fd;
-	cleanup_free char *folder = n ? xstrndup(path, n) : xstrdup("");
-	int fd = outputs_open_beneath(root, n ? folder : ".", O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return -1;
-	outputs_parent_close(p);
-	*p = (struct outputs_parent){.path = steal(folder), .fd = fd};
-	return fd;
-}
-
 static int fail(struct folder *f, const char *what, const char *path, struct error *err)
 {
 	return error_set_errno(
@@ -113,13 +64,6 @@ static void close_all(struct folder *f)
 	close_fdp(&f->fd);
 	close_fdp(&f->partial_fd);
 	f->fd = f->partial_fd = -1;
-}
-
-static int make_and_open(int at, const char *name)
-{
-	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
-		return -1;
-	return outputs_open_beneath(at, name, O_RDONLY | O_DIRECTORY);
 }
 
 // An empty folder in the place of the one we know is a file system that is not mounted any more:
@@ -148,7 +92,7 @@ static int folder_open(struct outputs_target *t, struct error *err)
 		return error_set_errno(err, errno, "destination %s", f->destination);
 	if (check_same(f, top, err) < 0)
 		return -1;
-	f->fd = make_and_open(top, f->run_id);
+	f->fd = outputs_make_beneath(top, f->run_id);
 	return f->fd < 0 ? fail(f, "make", "", err) : 0;
 }
 
@@ -196,7 +140,7 @@ static int begin_change(struct folder *f, struct error *err)
 	if (folder_invalidate(&f->base, err) < 0)
 		return -1;
 	if (f->partial_fd < 0)
-		f->partial_fd = make_and_open(f->fd, partial);
+		f->partial_fd = outputs_make_beneath(f->fd, partial);
 	return f->partial_fd < 0 ? fail(f, "make", partial, err) : 0;
 }
 
@@ -210,72 +154,14 @@ static mode_t file_mode(mode_t mode)
 	return (mode & 0755) | 0600;
 }
 
-static void visit(struct folder *f, int fd, char *path, size_t n, int depth,
-	outputs_found_fn *found, void *data, struct error *err);
-
-static void visit_entry(struct folder *f, int fd, char *path, size_t n, int depth,
-	outputs_found_fn *found, void *data, struct error *err)
-{
-	struct stat st;
-	char link[OUTPUTS_PATH_MAX + 1];
-	const char *name = path + n;
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	struct outputs_attributes a = {.size = (uint64_t)st.st_size,
-		.mode = st.st_mode & 07777,
-		.mtime_ns = st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
-	if (S_ISLNK(st.st_mode)) {
-		ssize_t k = readlinkat(fd, name, link, sizeof(link) - 1);
-		link[k < 0 ? 0 : k] = '\0';
-		found(data, path, OUTPUTS_LINK, &a, link);
-	} else if (S_ISDIR(st.st_mode)) {
-		found(data, path, OUTPUTS_FOLDER, &a, NULL);
-		cleanup_fd int inner = outputs_open_beneath(fd, name, O_RDONLY | O_DIRECTORY);
-		if (inner >= 0)
-			visit(f, inner, path, strlen(path), depth + 1, found, data, err);
-	} else {
-		found(data, path, OUTPUTS_FILE, &a, NULL);
-	}
-}
-
-static void visit(struct folder *f, int fd, char *path, size_t n, int depth,
-	outputs_found_fn *found, void *data, struct error *err)
-{
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	DIR *stream = copy < 0 ? NULL : fdopendir(copy);
-	if (!stream || depth > OUTPUTS_DEPTH_MAX) {
-		if (stream)
-			closedir(stream);
-		else
-			close_fdp(&copy);
-		return;
-	}
-	if (n)
-		path[n++] = '/';
-	for (struct dirent *e; !err->kind && (e = readdir(stream)) != NULL;) {
-		size_t k = strlen(e->d_name);
-		if (streq(e->d_name, ".") || streq(e->d_name, "..") || n + k > OUTPUTS_PATH_MAX)
-			continue;
-		if (n == 0 && (streq(e->d_name, partial) || streq(e->d_name, manifest) ||
-				      streq(e->d_name, attempts)))
-			continue;
-		memcpy(path + n, e->d_name, k + 1);
-		visit_entry(f, fd, path, n, depth, found, data, err);
-	}
-	closedir(stream);
-}
-
 static int folder_list(
 	struct outputs_target *t, outputs_found_fn *found, void *data, struct error *err)
 {
+	static const char *const ours[] = {partial, manifest, attempts, NULL};
 	struct folder *f = folder_of(t);
-	char path[OUTPUTS_PATH_MAX + NAME_MAX + 2] = "";
-	struct error failed = {0};
-	visit(f, f->fd, path, 0, 0, found, data, &failed);
-	if (!failed.kind)
-		return 0;
-	*err = failed;
-	return -1;
+	return outputs_list(f->fd, ours, found, data, err) < 0
+		       ? error_context(err, "destination %s", f->destination)
+		       : 0;
 }
 
 static int folder_folder(struct outputs_target *t, const char *path, mode_t mode, struct error *err)

@@ -101,3 +101,8 @@ int outputs_parent_open(struct outputs_parent *p, int root, const char *path, co
 void outputs_parent_close(struct outputs_parent *p);
 // openat2(2) of one path with these rules; -1 with errno.
 int outputs_open_beneath(int root, const char *path, int flags);
+// mkdirat(2) unless it is there, and open it so; -1 with errno.
+int outputs_make_beneath(int at, const char *name);
+// All below a folder, but for what `left_out` (to NULL) names at its top.
+int outputs_list(int fd, const char *const *left_out, outputs_found_fn *found, void *data,
+	struct error *err);
