@@ -224,17 +224,31 @@ static void count_all(struct outputs_sync *s)
 	}
 }
 
-static int send_files(struct outputs_sync *s, struct error *err)
+static int send_between(struct outputs_sync *s, uint64_t least, uint64_t most, struct error *err)
 {
 	for (size_t i = 0; i < s->index.count; i++) {
 		struct outputs_entry *e = s->index.entries[i];
-		if (!is_to_send(s, e))
+		if (!is_to_send(s, e) || e->size < least || e->size > most)
 			continue;
 		uint64_t bytes = bytes_to_send(e);
 		if (outputs_check_deadline(s, err) < 0 || outputs_send(s, e, err) < 0)
 			return -1;
 		s->status.files_left--;
 		s->status.bytes_left -= bytes;
+	}
+	return 0;
+}
+
+// A file of a terabyte, which may be a hole, does not hold up the logs, nor take all of the time
+// that a last round has.
+static int send_files(struct outputs_sync *s, struct error *err)
+{
+	static const uint64_t steps[] = {16ULL << 20, 1ULL << 30, UINT64_MAX};
+	uint64_t least = 0;
+	for (size_t i = 0; i < array_size(steps); i++) {
+		if (send_between(s, least, steps[i], err) < 0)
+			return -1;
+		least = steps[i] + 1;
 	}
 	return 0;
 }

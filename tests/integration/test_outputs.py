@@ -628,6 +628,20 @@ def test_a_size_that_is_no_size():
         assert not (run.copy / "outputs/a").exists()
 
 
+def test_a_large_file_holds_nothing_up(run):
+    with open(run.outputs / "a", "wb") as f:
+        f.truncate(500 << 20)
+    log = run.folder / "user_logs/std_log.txt"
+    log.write_text("it is found after the other")
+    sync = run.sync()
+    end = time.monotonic() + 20
+    while not (run.copy / "user_logs/std_log.txt").exists() and time.monotonic() < end:
+        time.sleep(0.002)
+    assert (run.copy / "user_logs/std_log.txt").exists() and not (run.copy / "outputs/a").exists()
+    assert sync.finish()["state"] == "Done"
+    run.assert_equal()
+
+
 def test_a_new_attempt_begins_without_the_mark(run):
     (run.outputs / "kept").write_bytes(os.urandom(2 * CHUNK))
     (run.outputs / "old").write_text("of the first attempt")
