@@ -229,6 +229,12 @@ int build_put(struct build *b, const char *name, const struct buffer *data, stru
 	return tmp < 0 ? -1 : build_write(tmp, name, data, 0644, err);
 }
 
+int build_prefix(struct build *b, struct error *err)
+{
+	return file_open_beneath(
+		b->opt_fd, "env", O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
+}
+
 int build_read(int dirfd, const char *path, size_t limit, struct buffer *data, struct error *err)
 {
 	struct stat st;

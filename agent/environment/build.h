@@ -59,6 +59,8 @@ void build_phase(struct build *b, const char *name, const char *detail);
 // the whole tree to the disk, which is for the layer only.
 int build_write(
 	int dirfd, const char *name, const struct buffer *data, mode_t mode, struct error *err);
+// The environment's folder, and not where a link in its place leads.
+int build_prefix(struct build *b, struct error *err);
 int build_put(struct build *b, const char *name, const struct buffer *data, struct error *err);
 int build_read(int dirfd, const char *path, size_t limit, struct buffer *data, struct error *err);
 int build_get(

@@ -168,7 +168,7 @@ int build_conda(struct build *b, struct error *err)
 	struct conda_options o;
 	if (set_options(b, &o, err) < 0 || install(b, &o, err) < 0)
 		return -1;
-	cleanup_fd int prefix = directory_open(b->opt_fd, "env", err);
+	cleanup_fd int prefix = build_prefix(b, err);
 	if (prefix < 0 ||
 		environment_lock_read_conda(&b->lock, b->arena, prefix, build_original, b, err) < 0)
 		return -1;
@@ -234,7 +234,7 @@ int build_conda_mark(struct build *b, struct timespec *mark, struct error *err)
 
 int build_conda_unchanged(struct build *b, const struct timespec *mark, struct error *err)
 {
-	cleanup_fd int prefix = directory_open(b->opt_fd, "env", err);
+	cleanup_fd int prefix = build_prefix(b, err);
 	struct owned o = {.b = b, .prefix_fd = prefix, .since = *mark};
 	return prefix < 0 ? -1 : lock_each_conda_record(prefix, check_record, &o, err);
 }

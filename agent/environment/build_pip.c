@@ -94,7 +94,7 @@ static int make_venv(struct build *b, bool with_pip, struct error *err)
 static int put_constraints(struct build *b, struct pip_options *o, struct error *err)
 {
 	cleanup_buffer struct buffer text = {0};
-	cleanup_fd int prefix = directory_open(b->opt_fd, "env", err);
+	cleanup_fd int prefix = build_prefix(b, err);
 	if (prefix < 0 || environment_constraints(prefix, &text, err) < 0)
 		return -1;
 	o->constraints = text.size > 0;

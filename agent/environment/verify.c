@@ -176,11 +176,15 @@ static int check_python(struct build *b, struct error *err)
 
 int build_verify(struct build *b, struct error *err)
 {
-	struct stat st;
 	build_phase(b, "verifying", NULL);
 	if (check_tree(b, err) < 0)
 		return -1;
-	if (fstatat(b->opt_fd, "env/bin/python", &st, AT_SYMLINK_NOFOLLOW) < 0) {
+	cleanup_fd int python =
+		file_open_beneath(b->opt_fd, "env/bin/python", O_PATH | O_NOFOLLOW, 0, 0, err);
+	if (python < 0 && err->kind != ERROR_NOT_FOUND)
+		return -1;
+	if (python < 0) {
+		error_clear(err);
 		if (!b->lock.pip_count)
 			return 0; // conda packages without Python
 		return build_fail(

@@ -241,6 +241,7 @@ def add_scripts(channel):
         "script-fills": 'exec dd if=/dev/zero of="$PREFIX/share/full" bs=1M\n',
         "script-never-ends": "exec sleep 100000\n",
         "script-sparse": 'exec truncate -s 4G "$PREFIX/share/sparse"\n',
+        "script-leads-away": 'mv "$PREFIX" /opt/stoker/x; ln -s / "$PREFIX"; mkdir -p /conda-meta\n',
         "script-leaves-a-child": "sleep 100000 &\n",
         "script-lies": SCRIPT_LIES,
         "script-many-variables": SCRIPT_MANY_VARIABLES,

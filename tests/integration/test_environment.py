@@ -502,6 +502,15 @@ def test_no_memory_to_look(make_stoker, tmp, package_index, channels, pip_image)
     assert found["wheelmath"] == "2.0"
 
 
+def test_prefix_that_leads_away(lab, conda_image):
+    """A link in its place is followed in the container only, never by the node."""
+    lab.fails(
+        conda_image, "open env", "symbolic link", conda_packages=["python", "script-leads-away"]
+    )
+    assert lab.cause()["code"] == "EnvironmentVerification"
+    lab.assert_clean()
+
+
 def test_record_that_lies(lab, conda_image):
     """What a package calls its files is looked for in the prefix only."""
     found, _ = lab.run(
