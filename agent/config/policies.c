@@ -17,6 +17,7 @@ const struct environment_policy environment_policy_default = {
 
 const struct data_policy data_policy_default = {
 	.probe_ms = 30 * 1000,
+	.flush_ms = 600 * 1000,
 	.cache = {.keep_free_bytes = 1ULL << 30},
 };
 
@@ -130,6 +131,7 @@ int data_policy_decode(
 		{"profiles", decode_strings, AT(profiles), JSON_NULLABLE},
 		{"max_bytes", policy_decode_size, AT(max_bytes), JSON_NULLABLE},
 		{"probe_seconds", decode_seconds_as_ms, AT(probe_ms), 0},
+		{"flush_seconds", decode_seconds_as_ms, AT(flush_ms), 0},
 		{"cache", decode_cache, AT(cache), JSON_NULLABLE},
 		{0},
 	};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/cache.h"
 #include "agent/data/copy.h"
+#include "agent/data/mount_guard.h"
 #include "agent/data/mount_watch.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -20,6 +21,9 @@ struct data_mounts {
 	int folder_fd;
 	char *folder; // its path
 	int64_t probe_ms;
+	struct mount_guard guard;
+	struct loop *loop;
+	struct loop_source *news;
 	void (*died)(void *data, size_t index, enum data_failure failure, const char *text);
 	void *died_data;
 };
@@ -60,8 +64,7 @@ static int make_folder(const struct data_mounts *all, struct data_mount *m, stru
 	return 0;
 }
 
-// Mount, helper and what it kept on the disk. With `abort` nobody is asked.
-static void unmount(struct data_mount *m, bool abort)
+void mount_close(struct data_mount *m, bool abort)
 {
 	struct error ignored;
 	mount_watch_stop(m);
@@ -93,7 +96,7 @@ static int mount_it(const struct data_mounts *all, struct data_mount *m,
 		m->mounted = true;
 		return 0;
 	}
-	unmount(m, true);
+	mount_close(m, true);
 	if (!m->source->optional || *failure != DATA_NOT_FOUND)
 		return -1;
 	error_clear(err); // there is an empty folder
@@ -122,7 +125,7 @@ static int attach_one(const struct data_mounts *all, struct data_mount *m,
 static void release_one(struct data_mount *m)
 {
 	if (m->mounted)
-		unmount(m, m->failed);
+		mount_close(m, m->failed);
 	rootfs_layers_release(m->layers);
 	helper_log_release(&m->log);
 	close_fdp(&m->fd);
@@ -131,6 +134,8 @@ static void release_one(struct data_mount *m)
 
 static void release(struct data_mounts *all)
 {
+	loop_remove(all->news);
+	mount_guard_stop(&all->guard);
 	for (size_t i = 0; i < all->count; i++)
 		release_one(&all->items[i]);
 	close_fdp(&all->folder_fd);
@@ -157,7 +162,8 @@ static struct data_mounts *new_mounts(
 	*all = (struct data_mounts){.items = xcalloc(o->count ? o->count : 1, sizeof(*all->items)),
 		.folder_fd = fd,
 		.folder = xstrdup(path),
-		.probe_ms = (int64_t)o->policy->probe_ms};
+		.probe_ms = (int64_t)o->policy->probe_ms,
+		.guard = {.process.pidfd = -1, .news_fd = -1}};
 	return all;
 }
 
@@ -186,7 +192,10 @@ struct data_mounts *data_attach(const struct data_options *o, const struct data_
 			return NULL;
 		}
 	}
-	return all;
+	if (mount_guard_start(&all->guard, all->items, all->count, all->probe_ms, err) == 0)
+		return all;
+	release(all);
+	return NULL;
 }
 
 const char *data_mounts_path(const struct data_mounts *m, size_t i)
@@ -202,15 +211,44 @@ bool data_mounts_map_ids(const struct data_mounts *m, size_t i)
 bool data_mounts_own(const struct data_mounts *m, pid_t pid)
 {
 	for (size_t i = 0; m && i < m->count; i++)
-		if (mount_watch_owns(&m->items[i], pid))
+		if (m->items[i].helper.pid == pid)
 			return true;
-	return false;
+	return m && pid > 0 && m->guard.process.pid == pid;
 }
 
 static void on_died(void *data, struct data_mount *m, enum data_failure failure, const char *text)
 {
 	struct data_mounts *all = data;
 	all->died(all->died_data, (size_t)(m - all->items), failure, text);
+}
+
+static int watch_guard(struct data_mounts *all, struct error *err);
+
+// It ends only if somebody kills it: then there is another one.
+static void on_news(void *data, uint32_t events)
+{
+	struct data_mounts *all = data;
+	struct error ignored;
+	uint32_t index;
+	(void)events;
+	ssize_t n = read(all->guard.news_fd, &index, sizeof(index));
+	if (n == sizeof(index) && index < all->count)
+		mount_watch_stalled(&all->items[index]);
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	loop_remove(all->news);
+	all->news = NULL;
+	mount_guard_stop(&all->guard);
+	if (mount_guard_start(&all->guard, all->items, all->count, all->probe_ms, &ignored) == 0)
+		watch_guard(all, &ignored);
+}
+
+static int watch_guard(struct data_mounts *all, struct error *err)
+{
+	if (all->guard.news_fd < 0)
+		return 0;
+	all->news = loop_add_fd(all->loop, all->guard.news_fd, EPOLLIN, on_news, all, err);
+	return all->news ? 0 : -1;
 }
 
 int data_mounts_watch(struct data_mounts *m, struct loop *loop,
@@ -221,9 +259,10 @@ int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 	m->died_data = data;
 	for (size_t i = 0; i < m->count; i++)
 		if (m->items[i].mounted && m->items[i].kind && m->items[i].kind->abort &&
-			mount_watch_start(&m->items[i], loop, m->probe_ms, on_died, m, err) < 0)
+			mount_watch_start(&m->items[i], loop, on_died, m, err) < 0)
 			return -1;
-	return 0;
+	m->loop = loop;
+	return watch_guard(m, err);
 }
 
 // What the job wrote, while the helper is still there.

@@ -169,10 +169,10 @@ static int fuse_flush(
 			return (int)left;
 		if (now_ms() >= deadline_ms) {
 			*failure = DATA_TIMEOUT;
-			const char *last = helper_log_last(&m->log);
 			return error_set(err, ERROR_UNAVAILABLE,
-				"%lld files that the job wrote were not uploaded in time%s%s",
-				(long long)left, *last ? ": " : "", last);
+				"%lld files that the job wrote were not uploaded in time; "
+				"system_logs/inputs.log of the run has what rclone said",
+				(long long)left);
 		}
 		fuse_helper_has_ended(m, ASK_MS); // and drains what it says
 	}

@@ -9,7 +9,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-enum { TICK_MS = 20 };
+enum { TICK_MS = 20, CUT_MS = 3000 };
 
 bool fuse_is_installed(const char *program)
 {
@@ -134,6 +134,12 @@ static int not_ready(struct data_mount *m, enum data_failure *failure, struct er
 		*last ? ": " : "", last);
 }
 
+static bool process_ends(const struct process *p, int wait_ms)
+{
+	struct pollfd wait = {.fd = p->pidfd, .events = POLLIN};
+	return poll(&wait, 1, wait_ms) > 0;
+}
+
 static int wait_ready(struct data_mount *m, bool mounted, int64_t deadline_ms,
 	enum data_failure *failure, struct error *err)
 {
@@ -150,7 +156,9 @@ static int wait_ready(struct data_mount *m, bool mounted, int64_t deadline_ms,
 	}
 	if (mount_probe(m->path, true, deadline_ms, failure, err) == 0)
 		return 0;
-	if (fuse_helper_has_ended(m, 0))
+	// Cut off in the midst of the look: its end comes a moment later.
+	bool cut = *failure == DATA_HELPER_DIED;
+	if (fuse_helper_has_ended(m, 0) || (cut && process_ends(&m->helper, CUT_MS)))
 		return helper_ended(m, failure, err);
 	helper_log_flush(&m->log);
 	const char *last = helper_log_last(&m->log);

@@ -81,3 +81,6 @@ int fuse_abort(unsigned connection, struct error *err);
 // The usual flush: syncfs(2) in a child.
 int mount_flush(
 	struct data_mount *m, int64_t deadline_ms, enum data_failure *failure, struct error *err);
+// End what open() has made, whether or not it succeeded: the watch, the mount, the helper and what
+// it kept on the disk. `abort`: nobody is waited for.
+void mount_close(struct data_mount *m, bool abort);

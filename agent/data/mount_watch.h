@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Looks after one mount while the job runs: the helper's end, what it prints, and whether the mount
-// answers. Looks (statfs(2) in a child) come every interval, with a third of it as their deadline;
-// after two without an answer the mount is aborted. statfs and no more: a helper answers that by
-// itself, however slow its server is.
+// Looks after the helper of one mount while the job runs: its end, and what it prints. Whether the
+// mount answers is for mount_guard.h.
 #pragma once
 
 #include "agent/data/mount.h"
@@ -11,9 +9,9 @@
 typedef void mount_died_fn(
 	void *data, struct data_mount *m, enum data_failure failure, const char *text);
 
-// m->watch is set. `died` is told once.
-int mount_watch_start(struct data_mount *m, struct loop *loop, int64_t interval_ms,
-	mount_died_fn *died, void *data, struct error *err);
+// m->watch is set. `died` is told once, after the mount was aborted.
+int mount_watch_start(struct data_mount *m, struct loop *loop, mount_died_fn *died, void *data,
+	struct error *err);
+// The guard says that it does not answer and is aborted.
+void mount_watch_stalled(struct data_mount *m);
 void mount_watch_stop(struct data_mount *m); // fine on one that is not watched
-// Is this one of its processes?
-bool mount_watch_owns(const struct data_mount *m, pid_t pid);

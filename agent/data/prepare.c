@@ -168,12 +168,15 @@ static int prepare_one(struct prepare *p, size_t source, struct error *err)
 	const struct data_source *s = &p->options->sources[source];
 	p->current = source;
 	int status = 0;
+	bool mounted = s->kind == DATA_FUSE || s->kind == DATA_NFS || s->kind == DATA_CIFS;
 	if (s->mode == DATA_DIRECT || p->ready[source].absent)
 		return 0;
 	if (s->kind == DATA_INLINE)
 		status = prepare_inline(p, source, err);
 	else if (s->kind == DATA_BIND && s->mode == DATA_DOWNLOAD)
 		status = prepare_bind(p, source, err);
+	else if (mounted && s->mode == DATA_DOWNLOAD)
+		return prepare_mount(p, source, err) < 0 ? absent(p, source) : 0;
 	else if (s->kind == DATA_OCI)
 		status = prepare_oci(p, source, err);
 	else if (s->kind == DATA_HTTP || (s->kind == DATA_FSIMAGE && s->file_count))

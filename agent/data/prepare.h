@@ -47,6 +47,7 @@ int prepare_http_plan(struct prepare *p, struct error *err);
 int prepare_http_finish(struct prepare *p, size_t source, struct error *err);
 int prepare_inline(struct prepare *p, size_t source, struct error *err);
 int prepare_bind(struct prepare *p, size_t source, struct error *err);
+int prepare_mount(struct prepare *p, size_t source, struct error *err); // fuse, nfs, cifs
 int prepare_oci(struct prepare *p, size_t source, struct error *err);
 
 // A tree of this digest: is it here? 1: ready is filled. 0: it is ours to make, *lock_fd is held;

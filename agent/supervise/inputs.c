@@ -8,8 +8,6 @@
 
 #include <unistd.h>
 
-enum { FLUSH_MS = 10 * 60 * 1000 };
-
 static const char *secret_of(void *data, const char *name)
 {
 	const struct job_spec *spec = data;
@@ -26,11 +24,10 @@ static void on_line(void *data, const char *text)
 	char time[TIME_TEXT_SIZE];
 	struct error ignored;
 	cleanup_fd int folder = directory_ensure(s->run->fd, "system_logs", 0755, &ignored);
-	cleanup_fd int fd = folder < 0 ? -1
-				       : openat(folder, "inputs.log",
-						 O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW |
-							 O_CLOEXEC,
-						 0644);
+	cleanup_fd int fd =
+		folder < 0 ? -1
+			   : openat(folder, "inputs.log",
+				     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
 	cleanup_free char *line = xasprintf("%s %s\n", format_time(wall_ms(), time), text);
 	if (fd >= 0)
 		write_all(fd, line, strlen(line), "inputs.log", &ignored);
@@ -84,7 +81,8 @@ void supervisor_inputs_close(struct supervisor *s)
 	enum data_failure failure = DATA_FAILED;
 	struct error err = {0};
 	size_t failed = 0;
-	if (s->inputs && data_detach(s->inputs, FLUSH_MS, &failed, &failure, &err) < 0) {
+	uint64_t flush_ms = s->request.settings.data.flush_ms;
+	if (s->inputs && data_detach(s->inputs, flush_ms, &failed, &failure, &err) < 0) {
 		buffer_printf(&s->warnings, "%s (%s)\n", err.text, data_failure_name(failure));
 		// What the script wrote has not arrived: it has not done its work.
 		if (s->end.state == RUN_COMPLETED) {

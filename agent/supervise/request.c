@@ -182,6 +182,7 @@ static void pack_data_policy(struct pack *p, struct data_policy *policy)
 	pack_texts(p, &policy->profiles.items, &policy->profiles.count);
 	pack_number(p, &policy->max_bytes);
 	pack_number(p, &policy->probe_ms);
+	pack_number(p, &policy->flush_ms);
 	pack_bytes(p, &policy->cache, sizeof(policy->cache));
 }
 

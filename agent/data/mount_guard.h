@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process beside the supervisor that looks whether mounts answer, and ends those that do not.
+//
+// It must be another process: a job that copies a file to its standard output by sendfile(2) holds
+// the pipe's lock while it waits for the file, and whoever reads that pipe, the supervisor, then
+// waits as well, where no signal reaches him. For the same reason it sees to the mounts when the
+// supervisor is killed: such a death waits, too, until the reader is let go.
+//
+// Looks (statfs(2) in a child) come every interval, with a third of it as their deadline; after two
+// without an answer the mount is aborted. statfs and no more: a helper answers that by itself,
+// however slow its server is.
+#pragma once
+
+#include "agent/data/mount.h"
+
+struct mount_guard {
+	struct process process; // pid 0: there is none
+	int news_fd;		// an index (uint32_t) comes for each mount that was aborted; -1
+};
+
+// Those that are mounted and can be aborted; none: nothing is started.
+int mount_guard_start(struct mount_guard *g, struct data_mount *items, size_t count,
+	int64_t interval_ms, struct error *err);
+void mount_guard_stop(struct mount_guard *g);
