@@ -192,15 +192,22 @@ const char *package_proxy_original(struct arena *a, const char *url)
 
 // ---- credentials
 
+// Of two digits; -1: these are none.
+static int hex_byte(const char *s)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *high = strchr(digits, s[0] | 0x20), *low = strchr(digits, s[1] | 0x20);
+	bool both = isxdigit((unsigned char)s[0]) && isxdigit((unsigned char)s[1]);
+	return both ? (int)((high - digits) << 4 | (low - digits)) : -1;
+}
+
 static char *unescape(const char *s, size_t size)
 {
 	char *out = xmalloc(size + 1);
 	size_t n = 0;
 	for (size_t i = 0; i < size; i++) {
-		unsigned value = 0;
-		if (s[i] == '%' && size - i > 2 && isxdigit((unsigned char)s[i + 1]) &&
-			isxdigit((unsigned char)s[i + 2]) &&
-			sscanf(s + i + 1, "%2x", &value) == 1 && value >= 0x20) {
+		int value = s[i] == '%' && size - i > 2 ? hex_byte(s + i + 1) : -1;
+		if (value >= 0x20) {
 			out[n++] = (char)value;
 			i += 2;
 		} else {
