@@ -127,17 +127,27 @@ static void unescape(char *text)
 // proc_pid_mountinfo(5): id, parent, major:minor, root, point, options…, "-", type.
 bool mount_line_parse(const char *line, const char *path, struct mount_seen *seen)
 {
-	unsigned major, minor;
-	int begin = 0, end = 0;
-	if (sscanf(line, "%*u %*u %u:%u %*s %n%*s%n", &major, &minor, &begin, &end) < 2 || !end)
+	enum { DEVICE = 2, POINT = 4 };
+	const char *fields[POINT + 2] = {line};
+	uint64_t minor;
+	for (size_t i = 1; i < array_size(fields); i++) {
+		const char *space = strchr(fields[i - 1], ' ');
+		if (!space)
+			return false;
+		fields[i] = space + 1;
+	}
+	const char *colon = strchr(fields[DEVICE], ':');
+	if (!colon || colon > fields[DEVICE + 1] ||
+		!parse_u64_n(colon + 1, (size_t)(fields[DEVICE + 1] - colon - 2), &minor))
 		return false;
-	cleanup_free char *point = xstrndup(line + begin, (size_t)(end - begin));
+	cleanup_free char *point =
+		xstrndup(fields[POINT], (size_t)(fields[POINT + 1] - fields[POINT] - 1));
 	unescape(point);
-	const char *type = strstr(line + end, " - ");
+	const char *type = strstr(fields[POINT + 1] - 1, " - ");
 	if (!streq(point, path) || !type)
 		return false;
 	size_t n = strcspn(type + 3, " ");
-	*seen = (struct mount_seen){.minor = minor,
+	*seen = (struct mount_seen){.minor = (unsigned)minor,
 		.fuse = starts_with(type + 3, "fuse") &&
 			(n == 4 || type[3 + 4] == '.')}; // not fuseblk nor fusectl
 	return true;

@@ -67,11 +67,18 @@ static void tick(void *data)
 		w->sync.deadline_ms = now_ms() + (int64_t)w->request.limit_ms;
 }
 
+static bool says_the_same(const struct outputs_status *a, const struct outputs_status *b)
+{
+	return a->state == b->state && a->files == b->files && a->bytes == b->bytes &&
+	       a->files_left == b->files_left && a->bytes_left == b->bytes_left &&
+	       a->sent == b->sent && streq(a->message, b->message);
+}
+
 static void record(struct worker *w)
 {
 	const struct outputs_status *now = &w->sync.status;
 	struct error ignored; // the file tells people; what counts is the journal
-	if (memcmp(now, &w->written, sizeof(*now)) == 0 && w->written_skips == w->sync.skip_count)
+	if (says_the_same(now, &w->written) && w->written_skips == w->sync.skip_count)
 		return;
 	w->written = *now;
 	w->written_skips = w->sync.skip_count;
