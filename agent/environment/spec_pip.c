@@ -322,6 +322,7 @@ static int requirement(struct pip_text *t)
 	if (check_bytes(t) < 0)
 		return -1;
 	t->at = unfold(t->arena, t->text);
+	pip_skip_space(t);
 	if (!*t->at)
 		return pip_fail(t, "it is empty");
 	if (refuse_others(t) < 0)
