@@ -84,7 +84,9 @@ class S3Stub:
             f'<ETag>"{hashlib.md5(self.objects[k]).hexdigest()}"</ETag>'
             f"<Size>{len(self.objects[k])}</Size></Contents>"
             for k in keys
-        ) + "".join(f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders)
+        ) + "".join(
+            f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders
+        )
         body = (
             "<?xml version='1.0' encoding='UTF-8'?>"
             "<ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"
@@ -104,7 +106,9 @@ class S3Stub:
                 k: v for k, v in request.headers.items() if k.lower().startswith("x-amz-meta")
             }
             if source:
-                return self.reply(request, 200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>")
+                return self.reply(
+                    request, 200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>"
+                )
             return self.reply(request, 200, ETag=f'"{hashlib.md5(body).hexdigest()}"')
         if request.command == "DELETE":
             self.objects.pop(name, None)
