@@ -56,7 +56,20 @@ static int check_input(const struct data_source *input, struct error *err)
 	return -1;
 }
 
-struct snapshot_limits job_snapshot_limits(const struct job_policy *policy, const char *state_dir)
+_Static_assert((int)JOB_SECRETS_MAX <= (int)SNAPSHOT_SKIPPED_MAX, "there is room for all secrets");
+
+// What a secret is must not stay on the disk with the run.
+static void leave_out_secrets(const struct job_spec *spec, struct snapshot_limits *limits)
+{
+	struct stat st;
+	for (size_t i = 0; i < spec->secret_count; i++)
+		if (spec->secrets[i].file && stat(spec->secrets[i].file, &st) == 0)
+			limits->skip_files[limits->skip_file_count++] =
+				(struct snapshot_file){st.st_dev, st.st_ino};
+}
+
+struct snapshot_limits job_snapshot_limits(
+	const struct job_spec *spec, const struct job_policy *policy, const char *state_dir)
 {
 	struct snapshot_limits limits = {
 		.bytes = policy->snapshot_bytes ? policy->snapshot_bytes : JOB_SNAPSHOT_BYTES,
@@ -67,6 +80,7 @@ struct snapshot_limits job_snapshot_limits(const struct job_policy *policy, cons
 		limits.skip_dev = st.st_dev;
 		limits.skip_ino = st.st_ino;
 	}
+	leave_out_secrets(spec, &limits);
 	return limits;
 }
 
@@ -74,7 +88,7 @@ static int check_snapshot(const struct job_spec *spec, const struct config *conf
 	struct snapshot_size *size, struct error *err)
 {
 	const struct snapshot_limits limits =
-		job_snapshot_limits(&config->policy, config->state_dir);
+		job_snapshot_limits(spec, &config->policy, config->state_dir);
 	cleanup_fd int folder = directory_open(AT_FDCWD, spec->source_directory, err);
 	if (folder < 0 || snapshot_measure(folder, &limits, spec->entry_script, size, err) < 0)
 		return error_context(err, "source_directory");

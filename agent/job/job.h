@@ -19,7 +19,8 @@ int job_check(const struct job_spec *spec, const struct config *config,
 // Does the node's configuration allow it: host network, places of inputs and outputs, kinds of
 // mounts? ERROR_DENIED.
 int job_check_allowed(const struct job_spec *spec, const struct config *config, struct error *err);
-struct snapshot_limits job_snapshot_limits(const struct job_policy *policy, const char *state_dir);
+struct snapshot_limits job_snapshot_limits(
+	const struct job_spec *spec, const struct job_policy *policy, const char *state_dir);
 
 struct job {
 	const struct job_spec *spec;

@@ -2,7 +2,7 @@
 //
 // The copy of a source directory that a job works in: later edits of the original do not reach it,
 // and what the job writes does not reach the original. What its rules ignore (ignore.h) is left
-// out, and so is `.git`.
+// out, and so are `.git` and the files of the job's secrets.
 #pragma once
 
 #include "base/error.h"
@@ -12,10 +12,17 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+enum { SNAPSHOT_SKIPPED_MAX = 100 };
+
 struct snapshot_limits {
 	uint64_t bytes, files;
 	dev_t skip_dev; // a folder that is passed over with all that is in it: the state directory,
 	ino_t skip_ino; // which may lie in the source directory; 0: none
+	struct snapshot_file { // files that are left out, wherever they lie
+		dev_t dev;
+		ino_t ino;
+	} skip_files[SNAPSHOT_SKIPPED_MAX];
+	size_t skip_file_count;
 };
 
 struct snapshot_size {

@@ -57,6 +57,14 @@ static int walk_folder(
 	return 0;
 }
 
+static bool is_skipped(const struct snapshot_limits *l, const struct stat *st)
+{
+	for (size_t i = 0; i < l->skip_file_count; i++)
+		if (l->skip_files[i].ino == st->st_ino && l->skip_files[i].dev == st->st_dev)
+			return true;
+	return false;
+}
+
 static int walk_entry(struct snapshot_walk *w, int at, const char *name, struct error *err)
 {
 	struct stat st;
@@ -69,7 +77,8 @@ static int walk_entry(struct snapshot_walk *w, int at, const char *name, struct 
 		st.st_ino == w->limits->skip_ino)
 		return 0;
 	w->entries++;
-	bool out = streq(name, ".git") || ignore_match(w->ignore, w->path, folder);
+	bool out = streq(name, ".git") || is_skipped(w->limits, &st) ||
+		   ignore_match(w->ignore, w->path, folder);
 	if (ignore_steps(w->ignore) > steps_max)
 		return error_set(err, ERROR_LIMIT, "%s has rules that take too long to match",
 			ignore_file(w->ignore));

@@ -55,7 +55,8 @@ int job_snapshot(const struct job *job, const struct job_policy *policy, struct 
 {
 	if (!job->spec->source_directory)
 		return make_code(job->run, -1, NULL, err);
-	const struct snapshot_limits limits = job_snapshot_limits(policy, job->store->state_dir);
+	const struct snapshot_limits limits =
+		job_snapshot_limits(job->spec, policy, job->store->state_dir);
 	cleanup_fd int source = directory_open(AT_FDCWD, job->spec->source_directory, err);
 	if (source < 0)
 		return error_context(err, "source_directory");

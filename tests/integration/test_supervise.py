@@ -846,8 +846,11 @@ stat -f -c %T /stoker/secrets
     path = write_job(
         tmp / "job", busybox, script,
         secrets={"token": {"file": "../token", "variable": "TOKEN"},
-                 "other": {"env": "FROM_CLIENT", "variable": "OTHER"}},
+                 "other": {"env": "FROM_CLIENT", "variable": "OTHER"},
+                 "near": {"file": "src/near"}},
+        max_retries=1,
     )  # fmt: skip
+    (tmp / "job/src/near").write_text("staple-battery\n")  # in what is copied for the run
     result = stoker("run", path, env={"FROM_CLIENT": "correct-horse"}, check=False)
     assert "hunter2" not in result.stdout and "correct-horse" not in result.stdout
     assert "variable *** and ***" in result.stdout
@@ -856,6 +859,7 @@ stat -f -c %T /stoker/secrets
         if path.is_file():
             data = path.read_bytes()
             assert b"hunter2" not in data and b"correct-horse" not in data, path
+            assert b"staple-battery" not in data, path
     assert node.mounts_below(stoker.run_dir) == []
     stoker.fails("run", tmp / "job/job.yaml", needles=["secret other", "FROM_CLIENT", "not set"])
     (tmp / "token").write_text("")
