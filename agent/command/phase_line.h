@@ -11,7 +11,7 @@ struct phase_line {
 	const char *subject; // "environment", "input data"; the caller's
 	char phase[32], detail[160];
 	bool terminal, drawn;
-	bool counted; // bytes were told in this phase
+	bool counted;		   // bytes were told in this phase
 	int64_t started, drawn_at; // monotonic ms
 	uint64_t first;		   // bytes that were there when the phase began
 };

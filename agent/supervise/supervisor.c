@@ -98,8 +98,7 @@ static void on_child(void *data, int signo)
 	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
 		info.si_pid != s->container.init.pid &&
 		info.si_pid != s->sandbox.network.helper.pid &&
-		!exec_session_owns(s, info.si_pid) &&
-		!data_mounts_own(s->inputs, info.si_pid)) {
+		!exec_session_owns(s, info.si_pid) && !data_mounts_own(s->inputs, info.si_pid)) {
 		waitpid(info.si_pid, NULL, WNOHANG);
 		info.si_pid = 0;
 	}
