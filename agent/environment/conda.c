@@ -3,6 +3,7 @@
 
 #include "agent/environment/pip.h"
 #include "agent/environment/proxy.h"
+#include "agent/environment/words.h"
 #include "base/text.h"
 
 #include <string.h>
@@ -60,16 +61,6 @@ struct json_pairs conda_environment(
 }
 
 // ---- command lines
-
-struct words {
-	struct json_strings list;
-};
-
-static void words(struct words *w, const char *const *texts)
-{
-	while (*texts)
-		w->list.items[w->list.count++] = *texts++;
-}
 
 static struct words begin(struct arena *a, const struct conda_options *o)
 {

@@ -2,6 +2,7 @@
 #include "agent/environment/pip.h"
 
 #include "agent/environment/proxy.h"
+#include "agent/environment/words.h"
 #include "base/file.h"
 #include "base/text.h"
 
@@ -13,21 +14,6 @@ static const char requirements_path[] = BUILD_TMP "/" PIP_REQUIREMENTS;
 static const char constraints_path[] = BUILD_TMP "/" PIP_CONSTRAINTS;
 static const char report_path[] = BUILD_TMP "/" PIP_REPORT;
 static const char links_path[] = BUILD_TMP "/" PIP_LINKS;
-
-struct words {
-	struct json_strings list;
-};
-
-static void word(struct words *w, const char *text)
-{
-	w->list.items[w->list.count++] = text;
-}
-
-static void words(struct words *w, const char *const *texts)
-{
-	while (*texts)
-		word(w, *texts++);
-}
 
 bool version_at_least(const char *version, unsigned major, unsigned minor)
 {
@@ -86,12 +72,12 @@ static struct words begin(struct arena *a, const struct pip_options *o, const ch
 	struct words w = {0};
 	w.list.items = arena_array(a, const char *,
 		WORDS_MAX + 2 * o->extra_index_urls.count + 2 * o->only_binary.count);
-	word(&w, ENVIRONMENT_PYTHON);
+	words(&w, (const char *const[]){ENVIRONMENT_PYTHON, NULL});
 	if (o->pip)
-		word(&w, o->pip);
+		words(&w, (const char *const[]){o->pip, NULL});
 	else
 		words(&w, (const char *const[]){"-m", "pip", NULL});
-	word(&w, verb);
+	words(&w, (const char *const[]){verb, NULL});
 	return w;
 }
 
@@ -111,7 +97,7 @@ struct json_strings pip_install_command(struct arena *a, const struct pip_option
 	for (size_t i = 0; i < o->only_binary.count; i++)
 		words(&w, (const char *const[]){"--only-binary", o->only_binary.items[i], NULL});
 	if (o->pre)
-		word(&w, "--pre");
+		words(&w, (const char *const[]){"--pre", NULL});
 	if (o->as_of && pip_has_as_of(o->version))
 		words(&w, (const char *const[]){"--uploaded-prior-to", o->as_of, NULL});
 	if (pip_has_report(o->version))
@@ -136,7 +122,7 @@ struct json_strings pip_locked_command(
 {
 	struct words w = begin(a, o, "install");
 	if (all_wheels(lock))
-		word(&w, "--no-index");
+		words(&w, (const char *const[]){"--no-index", NULL});
 	else
 		add_indexes(&w, o);
 	words(&w, (const char *const[]){"--no-deps", "--require-hashes", "--find-links", links_path,

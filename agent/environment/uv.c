@@ -2,6 +2,7 @@
 #include "agent/environment/uv.h"
 
 #include "agent/environment/proxy.h"
+#include "agent/environment/words.h"
 #include "base/file.h"
 #include "base/text.h"
 
@@ -12,16 +13,6 @@ enum { WORDS_MAX = 32, WHEELS_MAX = 4096 };
 static const char requirements_path[] = BUILD_TMP "/" PIP_REQUIREMENTS;
 static const char lock_path[] = BUILD_TMP "/" UV_LOCK;
 static const char python_path[] = ENVIRONMENT_PYTHON;
-
-struct words {
-	struct json_strings list;
-};
-
-static void words(struct words *w, const char *const *texts)
-{
-	while (*texts)
-		w->list.items[w->list.count++] = *texts++;
-}
 
 struct json_pairs uv_environment(struct arena *a, const struct json_pairs *base)
 {
