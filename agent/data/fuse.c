@@ -34,8 +34,11 @@ static int check_programs(const struct data_mount *m, const struct fuse_plan *pl
 		return error_set(err, ERROR_DENIED,
 			"only root can mount for a helper that takes {fd}; let it mount at "
 			"{mountpoint} by itself");
-	if (access("/dev/fuse", F_OK) == 0)
+	if (access("/dev/fuse", R_OK | W_OK) == 0)
 		return 0;
+	if (errno == EACCES)
+		return error_set(err, ERROR_DENIED,
+			"/dev/fuse is not yours to open; root can change that (mode 0666)");
 	return error_set(
 		err, ERROR_NOT_FOUND, "this kernel has no FUSE (/dev/fuse); load the module fuse");
 }

@@ -177,6 +177,10 @@ static int remote_open(struct data_mount *m, const struct data_options *o, int64
 		return error_set(err, ERROR_DENIED, "only root can mount %s; use kind fuse",
 			data_kind_name(s->kind));
 	}
+	if (remote_check(s, err) < 0) {
+		*failure = DATA_POLICY;
+		return -1;
+	}
 	if (s->password_secret) {
 		password = o->secret ? o->secret(o->data, s->password_secret) : NULL;
 		if (!password)

@@ -3,6 +3,8 @@
 
 #include "base/text.h"
 
+#include <strings.h>
+
 enum { OWN_OPTIONS = 24 };
 
 static void add(struct remote_plan *p, const char *key, const char *value)
@@ -37,6 +39,23 @@ const char *remote_host(const struct data_source *s, struct arena *a)
 	if (*begin == '[')
 		return arena_strndup(a, begin + 1, (size_t)(end - begin) - 2);
 	return arena_strndup(a, begin, (size_t)(end - begin));
+}
+
+int remote_check(const struct data_source *s, struct error *err)
+{
+	static const char *const never[] = {"cruid", "multiuser", "upcall_target"};
+	for (size_t i = 0; i < s->options.count; i++) {
+		const struct json_pair *o = &s->options.items[i];
+		bool bad = strcasecmp(o->key, "sec") == 0 && strncasecmp(o->value, "krb5", 4) == 0;
+		for (size_t k = 0; k < array_size(never); k++)
+			bad = bad || strcasecmp(o->key, never[k]) == 0;
+		if (bad)
+			return error_set(err, ERROR_DENIED,
+				"option %.60s is not one that a job may set: it takes credentials "
+				"of this node",
+				o->key);
+	}
+	return 0;
 }
 
 static bool has_option(const struct data_source *s, const char *key)

@@ -25,4 +25,6 @@ struct remote_plan {
 // `address`: what `host` was resolved to; `password`: NULL where there is none. In the arena.
 void remote_plan(const struct data_source *s, const char *address, const char *password,
 	struct arena *a, struct remote_plan *plan);
+// May a job have these options? Not those that take a ticket which somebody of this node holds.
+int remote_check(const struct data_source *s, struct error *err);
 const char *remote_host(const struct data_source *s, struct arena *a);

@@ -111,8 +111,6 @@ def test_nfs(stoker, busybox, tmp, nfs):  # noqa: F811
     script = "echo written > /stoker/inputs/d/by-nfs\n"
     run(stoker, tmp, busybox, script, kind="nfs", remote=nfs, mode="rw_mount")
     assert (EXPORT / "by-nfs").read_text() == "written\n"
-    result = run(stoker, tmp, busybox, READ, kind="nfs", remote=nfs, mode="download")
-    assert result.stdout.startswith("from the server\n")
     line = run(stoker, tmp, busybox, READ, False, kind="nfs", remote="127.0.0.1:/nosuch").stderr
     assert "input d" in line and "127.0.0.1:/nosuch" in line
     assert node.mounts_below(stoker.folder) == []
@@ -128,8 +126,6 @@ def test_cifs(stoker, busybox, tmp, cifs):  # noqa: F811
     assert (EXPORT / "by-cifs").read_text() == "written\n"
     line = run(stoker, tmp, busybox, READ, False, **{**access, "user": "eve"}).stderr
     assert "input d" in line and "open sesame" not in line
-    line = run(stoker, tmp, busybox, READ, False, **{**access, "remote": f"{cifs}x"}).stderr
-    assert "input d" in line
     assert node.mounts_below(stoker.folder) == []
 
 
@@ -144,7 +140,7 @@ cat /stoker/inputs/d/a.txt /stoker/inputs/d/later || echo "an error"
     stoker.configure(data={"probe_seconds": 2})
     (tmp / "job").mkdir(exist_ok=True)
     inputs = [{"name": "d", "kind": "nfs", "remote": nfs,
-               "options": {"timeo": 10, "retrans": 1, "actimeo": 0}}]  # fmt: skip
+               "options": {"timeo": 5, "retrans": 1, "actimeo": 0}}]  # fmt: skip
     path = write_job(tmp / "job", busybox, script, inputs=inputs)
     with stoker.popen("run", path) as process:
         deadline = time.monotonic() + 30

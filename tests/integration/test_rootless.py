@@ -14,6 +14,7 @@ import time
 import node
 import ociimage
 import pytest
+from test_data_mounts import rclone, server
 from test_run import _busybox, busybox, image, runs, wait_for, write_job  # noqa: F401
 from test_supervise import Run, is_alive, sleepers
 
@@ -298,3 +299,31 @@ def test_cached_start_is_quick(either, busybox):  # noqa: F811
     begin = time.monotonic()
     command(either, busybox, "true")
     assert time.monotonic() - begin < 2
+
+
+def test_mounted_input(user, busybox, place):  # noqa: F811
+    """By fusermount3, where /dev/fuse is everybody's, as distributions have it; else one clear line."""
+    (place / "data").mkdir()
+    (place / "data/a.txt").write_text("hello\n")
+    device, inner, outer = place / "fuse", place / "inner", place / "outer"
+    os.mknod(device, 0o20666, os.makedev(10, 229))
+    setpriv = shutil.which("setpriv")
+    for path, text in (
+        (inner, f'mount --bind {device} /dev/fuse && exec {setpriv} "$@"'),
+        (outer, f'exec unshare --mount {inner} "$@"'),
+    ):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    user.binary = str(outer)
+    script = "cat /stoker/inputs/d/a.txt; touch /stoker/inputs/d/new 2>&1\n"
+    with server("http", place / "data") as address:
+        path = write_job(place / "job", busybox, script, inputs=[rclone("http", address)])
+        device.chmod(0o600)
+        user.fails("run", path, needles=["input d", "/dev/fuse is not yours to open"])
+        device.chmod(0o666)
+        result = user("run", path, check=False)
+        assert result.stdout.startswith("hello\n"), result
+        assert "Read-only file system" in result.stdout
+        copied = rclone("http", address, mode="download")
+        path = write_job(place / "job", busybox, script, inputs=[copied])
+        user.fails("run", path, needles=["input d", "only root can download from kind fuse"])

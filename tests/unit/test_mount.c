@@ -205,6 +205,30 @@ static void mounts_from_servers(void **state)
 	}
 }
 
+static void keeps_the_nodes_tickets(void **state)
+{
+	static const struct {
+		struct json_pair option;
+		bool fine;
+	} cases[] = {
+		{{"sec", "krb5p"}, false},
+		{{"SEC", "KRB5"}, false},
+		{{"sec", "ntlmssp"}, true},
+		{{"cruid", "0"}, false},
+		{{"MultiUser", ""}, false},
+		{{"timeo", "10"}, true},
+	};
+	(void)state;
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct json_pair option = cases[i].option;
+		const struct data_source s = {.kind = DATA_CIFS, .options = {&option, 1}};
+		struct error err = {0};
+		assert_int_equal(remote_check(&s, &err), cases[i].fine ? 0 : -1);
+		if (!cases[i].fine)
+			assert_non_null(strstr(err.text, "credentials of this node"));
+	}
+}
+
 static void reads_mountinfo(void **state)
 {
 	static const struct {
@@ -301,6 +325,7 @@ int main(void)
 		cmocka_unit_test(keeps_secrets_out_of_arguments),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(mounts_from_servers),
+		cmocka_unit_test(keeps_the_nodes_tickets),
 		cmocka_unit_test(reads_mountinfo),
 		cmocka_unit_test(looks_at_images),
 		cmocka_unit_test(keeps_last_words),
