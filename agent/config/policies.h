@@ -43,10 +43,12 @@ struct data_policy {
 	struct json_strings bind_roots;	 // folders below which binds may lie; none: anywhere
 	struct json_strings local_hosts; // as above, for inputs
 	bool allow_fsimage;		 // may file-system images from outside be mounted?
-	struct json_strings profiles; // FUSE helpers that are allowed; none given: the known four
-	uint64_t max_bytes;	      // of one input; 0: what the disk allows
-	uint64_t probe_ms;	      // a mount is looked at so often; 30 s
-	uint64_t flush_ms;	      // for what a job wrote to one, at its end; 10 min
+	// FUSE helpers that are allowed. Not given: none, since they dial from the node's own
+	// network, where no job gets by itself.
+	struct json_strings profiles;
+	uint64_t max_bytes; // of one input; 0: what the disk allows
+	uint64_t probe_ms;  // a mount is looked at so often; 30 s
+	uint64_t flush_ms;  // for what a job wrote to one, at its end; 10 min
 	struct cache_limits cache;
 };
 extern const struct data_policy data_policy_default;

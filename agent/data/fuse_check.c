@@ -50,7 +50,7 @@ static bool is_in(const char *const *names, const char *name)
 
 int fuse_check_profile(const struct data_policy *policy, const char *profile, struct error *err)
 {
-	bool known = !policy->profiles.count && !streq(profile, "custom");
+	bool known = false;
 	for (size_t i = 0; i < policy->profiles.count && !known; i++)
 		known = streq(policy->profiles.items[i], profile);
 	return known ? 0

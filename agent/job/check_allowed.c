@@ -48,10 +48,11 @@ static int check_input(const struct data_source *s, const struct data_policy *p,
 		return error_set(err, ERROR_DENIED,
 			"file-system images are allowed where the node has data.allow_fsimage: "
 			"true");
-	bool custom = s->profile && streq(s->profile, "custom");
-	if (s->profile && (custom || p->profiles.count) && !is_named(&p->profiles, s->profile))
+	if (s->profile && !is_named(&p->profiles, s->profile))
 		return error_set(err, ERROR_DENIED,
-			"the profile %s is not among data.profiles of the node", s->profile);
+			"the profile %s is not among data.profiles of the node (agent.yaml), "
+			"which says which programs may mount inputs",
+			s->profile);
 	if (p->max_bytes && s->max_bytes > p->max_bytes)
 		return error_set(err, ERROR_DENIED, "max_bytes is over data.max_bytes of the node");
 	return 0;

@@ -110,6 +110,15 @@ def rclone(kind, address, mode="ro_mount", remote="data:", **keys):
     }
 
 
+PROFILES = ["rclone", "s3fs", "mount-s3", "blobfuse2"]
+
+
+@pytest.fixture(autouse=True)
+def _profiles(stoker):
+    """Programs that mount are for nodes that say so."""
+    stoker.configure(data={"profiles": PROFILES})
+
+
 @pytest.fixture
 def data(tmp):
     folder = tmp / "data"
@@ -213,7 +222,7 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 def test_what_is_not_uploaded_fails_the_job(stoker, busybox, tmp):  # noqa: F811
     dav = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=dav.serve_forever, daemon=True).start()
-    stoker.configure(data={"flush_seconds": 3})
+    stoker.configure(data={"profiles": PROFILES, "flush_seconds": 3})
     source = rclone("webdav", f"127.0.0.1:{dav.server_port}", mode="rw_mount")
     try:
         path = job(tmp, busybox, "echo one > /stoker/inputs/d/new\n", source)
@@ -295,7 +304,7 @@ def test_helper_without_rights(stoker, busybox, tmp, own):  # noqa: F811
     assert set(helper["environ"]) <= {"PATH", "HOME", "TMPDIR", "LC_ALL"}
     assert "the helper has begun" in said(stoker)
     # The profile of that name, from PATH.
-    stoker.configure()
+    stoker.configure(data={"profiles": PROFILES})
     stoker.environment["PATH"] = f"{own.folder}:{stoker.environment['PATH']}"
     source = {"name": "d", "kind": "fuse", "profile": "mount-s3", "remote": "bucket/p",
               "options": {"region": "x", "force-path-style": True}}  # fmt: skip

@@ -317,6 +317,7 @@ def test_mounted_input(user, busybox, place):  # noqa: F811
     user.binary = str(outer)
     script = "cat /stoker/inputs/d/a.txt; touch /stoker/inputs/d/new 2>&1\n"
     with server("http", place / "data") as address:
+        user.configure(data={"profiles": ["rclone"]})
         path = write_job(place / "job", busybox, script, inputs=[rclone("http", address)])
         device.chmod(0o600)
         user.fails("run", path, needles=["input d", "/dev/fuse is not yours to open"])
