@@ -9,6 +9,7 @@
 #include "agent/data/outputs_sync.h"
 #include "base/text.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct move {
@@ -132,7 +133,12 @@ static bool is_back(struct outputs_sync *s, const struct outputs_entry *e)
 	struct outputs_identity now;
 	const char *name;
 	int at = outputs_parent_open(&s->parent, s->run_fd, e->path, &name);
-	return at >= 0 && outputs_identity_get(at, name, &now, NULL) == 0;
+	if (at < 0 || outputs_identity_get(at, name, &now, NULL) < 0)
+		return false;
+	// What has taken its name and is not copied leaves nothing of it: a FIFO, a link that leads
+	// out.
+	return (S_ISREG(now.mode) && e->kind == OUTPUTS_FILE) ||
+	       (S_ISDIR(now.mode) && e->kind == OUTPUTS_FOLDER);
 }
 
 // Backwards, so that a folder comes after what it holds.

@@ -628,6 +628,26 @@ def test_a_size_that_is_no_size():
         assert not (run.copy / "outputs/a").exists()
 
 
+def test_what_is_not_copied_takes_the_place_of_what_was(run):
+    names = ("fifo", "link", "socket", "folder")
+    for name in names:
+        (run.outputs / name).write_text("a file")
+    os.symlink("fifo", run.outputs / "inside")
+    sync = run.sync()
+    sync.wait_for(lambda s: s["files"] == 4 and not s["left"])
+    for name in (*names, "inside"):
+        (run.outputs / name).unlink()
+    os.mkfifo(run.outputs / "fifo")
+    os.symlink("/etc/passwd", run.outputs / "link")
+    os.symlink("/etc/passwd", run.outputs / "inside")
+    os.mkfifo(run.outputs / "socket")
+    (run.outputs / "folder").mkdir()
+    os.mkfifo(run.outputs / "folder/fifo")
+    assert sync.finish()["state"] == "Done"
+    assert os.listdir(run.copy / "outputs") == ["folder"]
+    assert run.manifest()["files"] == [] == run.manifest()["links"]
+
+
 def test_a_large_file_holds_nothing_up(run):
     with open(run.outputs / "a", "wb") as f:
         f.truncate(500 << 20)
