@@ -4,7 +4,7 @@
 import pytest
 from test_other_runtime import assert_nothing_left
 from test_rootless import place, ranges, single, user  # noqa: F401
-from test_run import _busybox, busybox, busybox_tar, image, record  # noqa: F401
+from test_run import _busybox, busybox, busybox_tar, image, record, wait_for  # noqa: F401
 
 TARGET = "/stoker/ca-certificates.crt"
 VARIABLES = (
@@ -116,6 +116,7 @@ def test_ordinary_user(request, trusting, bundle, place, who):  # noqa: F811
     values = environment(someone("exec", run, "env").stdout)
     assert {values[v] for v in VARIABLES} == {TARGET}
     assert someone("exec", run, "cat", TARGET).stdout == PUBLIC + OTHER + COMPANY
+    wait_for(lambda: "ready\n" in someone("logs", run).stdout, "all that it prints")
     someone("kill", run)
     someone("wait", run, check=False)
     text = someone("logs", run).stdout

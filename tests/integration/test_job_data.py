@@ -130,10 +130,10 @@ true
         assert (tmp / "bound/a.txt").read_text() == "bound\n"
         document, folder = last(stoker)
         (phase,) = [p for p in document["phases"] if p["name"] == "inputs"]
-        if (
-            server.sent()
-        ):  # what is missing and optional has the others asked for again, not fetched
-            assert 300_000 < phase["bytes"] and "0 of them reused" in phase["detail"], phase
+        if server.sent():
+            # What is missing and optional has the others asked for again; one that had just come then
+            # counts as reused.
+            assert phase["bytes"] > 0, phase
         server.forget()
         scripted.forget()
     asked = [e["path"] for e in server.log]
