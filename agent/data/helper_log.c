@@ -36,7 +36,7 @@ static void hide(const struct helper_log *l, char *line)
 		size_t n = strlen(l->hidden[i]);
 		for (char *at = line; (at = strstr(at, l->hidden[i])) != NULL; at += 3) {
 			memmove(at + 3, at + n, strlen(at + n) + 1);
-			memcpy(at, "***", 3);
+			memset(at, '*', 3);
 		}
 	}
 }

@@ -72,14 +72,17 @@ static void close_inherited(const struct guard *g)
 static bool is_ending(pid_t pid)
 {
 	char path[32];
-	unsigned flags = 0;
+	uint64_t flags = 0;
 	cleanup_buffer struct buffer text = {0};
 	struct error ignored;
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	if (getppid() != pid || file_read(AT_FDCWD, path, 4096, &text, &ignored) < 0)
 		return true;
-	const char *end = strrchr(text.data, ')');
-	return !end || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1 ||
+	// Behind the name, which may hold anything: the state, five numbers, the flags.
+	const char *field = strrchr(text.data, ')');
+	for (int i = 0; field && i < 7; i++)
+		field = strchr(field + 1, ' ');
+	return !field || !parse_u64_n(field + 1, strcspn(field + 1, " "), &flags) ||
 	       (flags & PF_EXITING);
 }
 

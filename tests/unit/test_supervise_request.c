@@ -83,7 +83,8 @@ static void pack_one(struct buffer *b)
 	struct store_layer layer = {.format = LAYER_DIRECTORY};
 	struct store_layers layers = {&layer, 1};
 	fill(&spec, &run, &image);
-	struct data_ready ready[] = {{.digest = "ab", .kept = "datasets/x", .is_file = true}, {0}};
+	struct data_ready ready[array_size(inputs)] = {
+		{.digest = "ab", .kept = "datasets/x", .is_file = true}, {0}};
 	const struct job job = {.spec = &spec,
 		.run = &run,
 		.store = &store,
