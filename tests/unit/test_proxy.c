@@ -83,7 +83,7 @@ static void test_targets(void **state)
 	static const struct {
 		const char *target, *url; // NULL: refused
 	} cases[] = {
-		{"/https/pypi.org/simple/", "https://pypi.org/simple/"},
+		{"/https/pypi.example/simple/", "https://pypi.example/simple/"},
 		{"/http/a:8080/x?y=z", "http://a:8080/x?y=z"},
 		{"/http/127.0.0.1%3A80/x", "http://127.0.0.1:80/x"},
 		{"/http/%5b::1%5D%3a80/x", "http://[::1]:80/x"},
