@@ -3,7 +3,7 @@
 
 import pytest
 from test_other_runtime import assert_nothing_left
-from test_rootless import place, ranges, single, user  # noqa: F401
+from test_rootless import one_at_a_time, place, ranges, single, user  # noqa: F401
 from test_run import _busybox, busybox, busybox_tar, image, record, wait_for  # noqa: F401
 
 TARGET = "/stoker/ca-certificates.crt"

@@ -17,7 +17,7 @@ import faulty_registry
 import node
 import ociimage
 import pytest
-from test_rootless import place, ranges, single, user  # noqa: F401
+from test_rootless import one_at_a_time, place, ranges, single, user  # noqa: F401
 
 UV = "0.13.9"
 LAYERS = {}  # of environments that several tests build: the same, whoever does it
