@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/json_write.h"
 
+#include "base/json_decode.h"
 #include "base/text.h"
 #include "base/utf8.h"
 #include "base/yajl_memory.h"
@@ -301,6 +302,25 @@ void json_write_member_bool(struct json_writer *w, const char *key, bool v)
 {
 	json_write_key(w, key);
 	json_write_bool(w, v);
+}
+
+void json_write_member_strings(
+	struct json_writer *w, const char *key, const struct json_strings *list)
+{
+	json_write_key(w, key);
+	json_write_open_array(w);
+	for (size_t i = 0; i < list->count; i++)
+		json_write_string(w, list->items[i]);
+	json_write_close_array(w);
+}
+
+void json_write_member_pairs(struct json_writer *w, const char *key, const struct json_pairs *pairs)
+{
+	json_write_key(w, key);
+	json_write_open_object(w);
+	for (size_t i = 0; i < pairs->count; i++)
+		json_write_member(w, pairs->items[i].key, pairs->items[i].value);
+	json_write_close_object(w);
 }
 
 int json_writer_finish(struct json_writer *w, struct buffer *out, struct error *err)

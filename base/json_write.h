@@ -35,6 +35,12 @@ void json_write_member(struct json_writer *w, const char *key, const char *s);
 void json_write_member_int(struct json_writer *w, const char *key, int64_t v);
 void json_write_member_unsigned(struct json_writer *w, const char *key, uint64_t v);
 void json_write_member_bool(struct json_writer *w, const char *key, bool v);
+struct json_strings; // base/json_decode.h
+struct json_pairs;
+void json_write_member_strings(
+	struct json_writer *w, const char *key, const struct json_strings *list);
+void json_write_member_pairs(
+	struct json_writer *w, const char *key, const struct json_pairs *pairs);
 
 // The text (pretty: ended by a line break), appended to `out`. Fails with ERROR_INVALID if any call
 // failed or something is left open.

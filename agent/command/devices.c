@@ -44,15 +44,6 @@ static void print_table(const struct device_view *views, size_t count)
 	}
 }
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *s)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < s->count; i++)
-		json_write_string(w, s->items[i]);
-	json_write_close_array(w);
-}
-
 static void write_warnings(struct json_writer *w, char *warnings)
 {
 	json_write_key(w, "warnings");
@@ -78,9 +69,9 @@ static int print_json(
 		const struct device_view *v = &views[i];
 		json_write_open_object(w);
 		json_write_member(w, "name", v->name);
-		write_strings(w, "names", &v->names);
+		json_write_member_strings(w, "names", &v->names);
 		json_write_member(w, "kind", v->kind);
-		write_strings(w, "nodes", &v->nodes);
+		json_write_member_strings(w, "nodes", &v->nodes);
 		json_write_member_bool(w, "gpu", v->gpu);
 		json_write_member(w, "state", device_status_name(v->status));
 		json_write_member(w, "run", v->run);

@@ -52,15 +52,6 @@ static void print_text(struct command *c, const struct environment_record *r,
 	print_packages("Python", lock->pip, lock->pip_count);
 }
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *s)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < s->count; i++)
-		json_write_string(w, s->items[i]);
-	json_write_close_array(w);
-}
-
 static int print_json(struct command *c, struct arena *a, const struct environment_record *r,
 	const struct json_strings *requests, struct error *err)
 {
@@ -81,8 +72,8 @@ static int print_json(struct command *c, struct arena *a, const struct environme
 	json_write_member(w, "origin", r->origin);
 	json_write_member(w, "created", format_time(r->created_ms, time));
 	json_write_member(w, "used", format_time(r->used_ms, time));
-	write_strings(w, "requests", requests);
-	write_strings(w, "activation", &r->activation);
+	json_write_member_strings(w, "requests", requests);
+	json_write_member_strings(w, "activation", &r->activation);
 	json_write_key(w, "lock");
 	json_write_tree(w, lock);
 	json_write_close_object(w);

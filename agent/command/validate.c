@@ -108,24 +108,6 @@ static void print_summary(const char *path, const struct validation *v)
 
 // ---- for programs
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *list)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < list->count; i++)
-		json_write_string(w, list->items[i]);
-	json_write_close_array(w);
-}
-
-static void write_pairs(struct json_writer *w, const char *key, const struct json_pairs *pairs)
-{
-	json_write_key(w, key);
-	json_write_open_object(w);
-	for (size_t i = 0; i < pairs->count; i++)
-		json_write_member(w, pairs->items[i].key, pairs->items[i].value);
-	json_write_close_object(w);
-}
-
 static void write_environment(struct json_writer *w, const struct job_environment *e)
 {
 	json_write_key(w, "environment");
@@ -134,14 +116,14 @@ static void write_environment(struct json_writer *w, const struct job_environmen
 		return;
 	}
 	json_write_open_object(w);
-	write_strings(w, "conda", &e->conda);
-	write_strings(w, "channels", &e->channels);
-	write_strings(w, "pip", &e->pip);
-	write_strings(w, "constraints", &e->constraints);
+	json_write_member_strings(w, "conda", &e->conda);
+	json_write_member_strings(w, "channels", &e->channels);
+	json_write_member_strings(w, "pip", &e->pip);
+	json_write_member_strings(w, "constraints", &e->constraints);
 	json_write_member(w, "python", e->python);
 	json_write_member(w, "index_url", e->index_url);
-	write_strings(w, "extra_index_urls", &e->extra_index_urls);
-	write_strings(w, "only_binary", &e->only_binary);
+	json_write_member_strings(w, "extra_index_urls", &e->extra_index_urls);
+	json_write_member_strings(w, "only_binary", &e->only_binary);
 	json_write_member_bool(w, "pre", e->pre);
 	json_write_close_object(w);
 }
@@ -171,7 +153,7 @@ static void write_job(struct json_writer *w, const struct validation *v)
 	json_write_member(w, "image", oci_reference_format(&v->image, image));
 	json_write_member(w, "source_directory", s->source_directory);
 	json_write_member(w, "entry_script", s->entry_script);
-	write_strings(w, "arguments", &s->arguments);
+	json_write_member_strings(w, "arguments", &s->arguments);
 	json_write_key(w, "snapshot");
 	json_write_open_object(w);
 	json_write_member_unsigned(w, "files", v->snapshot.files);
@@ -180,10 +162,10 @@ static void write_job(struct json_writer *w, const struct validation *v)
 	json_write_member_unsigned(w, "ignored", v->snapshot.ignored);
 	json_write_close_object(w);
 	write_environment(w, &s->environment);
-	write_pairs(w, "environment_variables", &s->variables);
+	json_write_member_pairs(w, "environment_variables", &s->variables);
 	write_inputs(w, s);
-	write_pairs(w, "tags", &s->tags);
-	write_pairs(w, "properties", &s->properties);
+	json_write_member_pairs(w, "tags", &s->tags);
+	json_write_member_pairs(w, "properties", &s->properties);
 }
 
 static int print_document(struct json_writer *w, struct error *err)

@@ -15,15 +15,6 @@
 
 enum { TICK_MS = 100 };
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *list)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < list->count; i++)
-		json_write_string(w, list->items[i]);
-	json_write_close_array(w);
-}
-
 static void write_file(struct json_writer *w, const struct data_http_file *f)
 {
 	json_write_open_object(w);
@@ -45,7 +36,7 @@ static int write_orders(const struct data_http *h, struct buffer *text, struct e
 	json_write_member_unsigned(w, "high_bytes", limits->high_bytes);
 	json_write_member_unsigned(w, "low_bytes", limits->low_bytes);
 	json_write_member_unsigned(w, "keep_free_bytes", limits->keep_free_bytes);
-	write_strings(w, "local_hosts", &h->policy->local_hosts);
+	json_write_member_strings(w, "local_hosts", &h->policy->local_hosts);
 	json_write_key(w, "files");
 	json_write_open_array(w);
 	for (size_t i = 0; i < h->count; i++)

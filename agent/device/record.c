@@ -9,15 +9,6 @@
 
 enum { KNOWN_MAX = 1024 };
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *s)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < s->count; i++)
-		json_write_string(w, s->items[i]);
-	json_write_close_array(w);
-}
-
 void device_record_write(const struct device_record *r, bool pretty, struct buffer *out)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(pretty);
@@ -27,8 +18,8 @@ void device_record_write(const struct device_record *r, bool pretty, struct buff
 	json_write_member(w, "run", r->run);
 	json_write_member(w, "since", r->since);
 	json_write_member(w, "reason", r->reason);
-	write_strings(w, "nodes", &r->nodes);
-	write_strings(w, "shared", &r->shared);
+	json_write_member_strings(w, "nodes", &r->nodes);
+	json_write_member_strings(w, "shared", &r->shared);
 	json_write_key(w, "known");
 	json_write_open_array(w);
 	for (size_t i = 0; i < r->known_count; i++) {

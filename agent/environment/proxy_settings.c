@@ -89,15 +89,6 @@ int proxy_settings_make(struct arena *a, const struct config *config,
 	return 0;
 }
 
-static void write_strings(struct json_writer *w, const char *key, const struct json_strings *s)
-{
-	json_write_key(w, key);
-	json_write_open_array(w);
-	for (size_t i = 0; i < s->count; i++)
-		json_write_string(w, s->items[i]);
-	json_write_close_array(w);
-}
-
 static void write_credentials(struct json_writer *w, const struct package_credentials *c)
 {
 	json_write_key(w, "credentials");
@@ -132,8 +123,8 @@ int proxy_settings_write(const struct proxy_settings *s, struct buffer *out, str
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
 	json_write_open_object(w);
-	write_strings(w, "sources", &s->sources);
-	write_strings(w, "local_hosts", &s->local_hosts);
+	json_write_member_strings(w, "sources", &s->sources);
+	json_write_member_strings(w, "local_hosts", &s->local_hosts);
 	write_credentials(w, &s->credentials);
 	write_hosts(w, s);
 	json_write_member_unsigned(w, "stall_ms", s->stall_ms);

@@ -62,15 +62,6 @@ int records_get(struct store *s, const char *folder, const char *key, size_t lim
 
 // ---- records
 
-static void write_activation(struct json_writer *w, const struct json_strings *activation)
-{
-	json_write_key(w, "activation");
-	json_write_open_array(w);
-	for (size_t i = 0; i < activation->count; i++)
-		json_write_string(w, activation->items[i]);
-	json_write_close_array(w);
-}
-
 int environment_record_write(struct store *s, const struct environment_record *r, struct error *err)
 {
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
@@ -84,7 +75,7 @@ int environment_record_write(struct store *s, const struct environment_record *r
 	json_write_member_unsigned(w, "bytes", r->bytes);
 	json_write_member_int(w, "created_ms", r->created_ms);
 	json_write_member(w, "origin", r->origin);
-	write_activation(w, &r->activation);
+	json_write_member_strings(w, "activation", &r->activation);
 	json_write_member(w, "lock", r->lock);
 	json_write_close_object(w);
 	if (json_writer_finish(w, &text, err) < 0 ||

@@ -151,15 +151,6 @@ static void write_warnings(struct json_writer *w, const char *warnings)
 	json_write_close_array(w);
 }
 
-static void write_pairs(struct json_writer *w, const char *key, const struct json_pairs *pairs)
-{
-	json_write_key(w, key);
-	json_write_open_object(w);
-	for (size_t i = 0; i < pairs->count; i++)
-		json_write_member(w, pairs->items[i].key, pairs->items[i].value);
-	json_write_close_object(w);
-}
-
 static void write_description(struct json_writer *w, const struct job_spec *s)
 {
 	if (!s)
@@ -168,8 +159,8 @@ static void write_description(struct json_writer *w, const struct job_spec *s)
 		json_write_member(w, "display_name", s->display_name);
 	if (s->description)
 		json_write_member(w, "description", s->description);
-	write_pairs(w, "tags", &s->tags);
-	write_pairs(w, "properties", &s->properties);
+	json_write_member_pairs(w, "tags", &s->tags);
+	json_write_member_pairs(w, "properties", &s->properties);
 }
 
 static void write_supervisor(struct json_writer *w, const struct run_supervisor *s)
