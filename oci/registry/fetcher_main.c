@@ -9,6 +9,7 @@
 #include "oci/registry/document.h"
 #include "oci/registry/download.h"
 #include "oci/registry/fetcher.h"
+#include "oci/registry/link.h"
 #include "oci/registry/protocol.h"
 
 #include <poll.h>
@@ -187,27 +188,11 @@ static int serve(struct server *s, struct error *err)
 	return 0;
 }
 
-static int configure(struct server *s, struct error *err)
-{
-	struct fetcher_command c;
-	cleanup_fd int fd = -1;
-	ssize_t n = message_receive(FETCHER_SOCKET, &c, sizeof(c), &fd, 1, false, err);
-	if (n < 0)
-		return -1;
-	if (n != sizeof(c) || c.verb != FETCHER_CONFIGURE || fd < 0)
-		return error_set(err, ERROR_INVALID,
-			"this is a helper process of stoker; it is not started by hand");
-	cleanup_buffer struct buffer text = {0};
-	if (file_read_fd(fd, "settings", SETTINGS_BYTES_MAX, &text, err) < 0)
-		return -1;
-	return registry_settings_read(
-		&s->arena, text.data ? text.data : "", text.size, &s->settings, err);
-}
-
 // Loading libraries comes before the confinement: curl opens 40 of them.
 static int start(struct server *s, struct error *err)
 {
-	if (configure(s, err) < 0 || registry_client_open(&s->client, &s->settings, err) < 0)
+	if (registry_link_receive(&s->arena, &s->settings, err) < 0 ||
+		registry_client_open(&s->client, &s->settings, err) < 0)
 		return -1;
 	downloads_init(&s->downloads, &s->client);
 	sha256_prepare();

@@ -89,3 +89,19 @@ int fetcher_link_receive(int socket, struct fetcher_reply *r, int *fd, struct er
 		check_texts(r);
 	return 1;
 }
+
+int registry_link_receive(struct arena *a, struct registry_settings *s, struct error *err)
+{
+	struct fetcher_command c;
+	cleanup_fd int fd = -1;
+	ssize_t n = message_receive(FETCHER_SOCKET, &c, sizeof(c), &fd, 1, false, err);
+	if (n < 0)
+		return -1;
+	if (n != sizeof(c) || c.verb != FETCHER_CONFIGURE || fd < 0)
+		return error_set(err, ERROR_INVALID,
+			"this is a helper process of stoker; it is not started by hand");
+	cleanup_buffer struct buffer text = {0};
+	if (file_read_fd(fd, "settings", SETTINGS_BYTES_MAX, &text, err) < 0)
+		return -1;
+	return registry_settings_read(a, text.data ? text.data : "", text.size, s, err);
+}

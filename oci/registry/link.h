@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's end of the wire to a fetcher process (oci/registry/protocol.h): starting it,
-// and checking what it says before it is believed, since it reads what strangers send.
+// The wire to a fetcher or pusher process (oci/registry/protocol.h), the coordinator's end:
+// starting it, and checking what it says before it is believed, since it reads what strangers send;
+// and the first message, at its own end.
 #pragma once
 
 #include "base/process.h"
@@ -18,3 +19,5 @@ int fetcher_link_open(const struct registry_settings *s, struct process *p, stru
 // when the process has closed its end; -1 on an error; -2 when nothing is there. *fd is -1 or the
 // caller's.
 int fetcher_link_receive(int socket, struct fetcher_reply *r, int *fd, struct error *err);
+// In such a process: the settings, the first message on its socket. They live in the arena.
+int registry_link_receive(struct arena *a, struct registry_settings *s, struct error *err);
