@@ -21,6 +21,12 @@ find_library(LIB_ISAL NAMES libisal.a isal REQUIRED)
 find_path(OPENSSL_HEADERS openssl/evp.h REQUIRED) # loaded at first use: base/sha256.c
 find_path(CURL_HEADERS curl/curl.h REQUIRED) # loaded at first use: base/curl.h
 
+# The controller's.
+find_library(LIB_MICROHTTPD NAMES microhttpd REQUIRED)
+find_library(LIB_SQLITE NAMES sqlite3 REQUIRED)
+find_library(LIB_PQ NAMES pq REQUIRED)
+find_path(PQ_HEADERS libpq-fe.h PATH_SUFFIXES postgresql REQUIRED)
+
 set(STOKER_EXTERNAL ${LIB_ARCHIVE} ${LIB_YAML} ${LIB_YAJL} ${LIB_SECCOMP} ${LIB_CAP} ${LIB_ISAL}
 	${LIB_ZSTD} Threads::Threads ${CMAKE_DL_LIBS})
 set(STOKER_LIBRARIES "" CACHE INTERNAL "our libraries, lowest layer first")
@@ -36,6 +42,11 @@ function(stoker_library folder)
 	target_link_libraries(${name} PUBLIC ${STOKER_LIBRARIES} ${STOKER_EXTERNAL})
 	set(STOKER_LIBRARIES ${name} ${STOKER_LIBRARIES} CACHE INTERNAL "")
 endfunction()
+
+# stoker_external(library…): libraries of what is declared from here on.
+macro(stoker_external)
+	list(APPEND STOKER_EXTERNAL ${ARGN})
+endmacro()
 
 # stoker_link(target): link everything; static archives give only what is used.
 function(stoker_link target)
