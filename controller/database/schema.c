@@ -17,7 +17,7 @@ static const char *const initial[] = {
 	// `state`: as users see it, save NotResponding, which is derived. `outcome`: the result that is known while
 	// Finalizing. `attempt`: the last one, 0: none yet. `hint`: SHA-256 of what the environment is made of;
 	// `image`: as the job names it. `events`: number of the last event. `losses`: attempts lost with their nodes.
-	// cpus, memory, gpus: what it needs on a node. `secrets`: gone at the end.
+	// cpus, memory, gpus: what it needs on a node. `secrets`: gone at the end. `files`: how many it has.
 	"CREATE TABLE run (id TEXT PRIMARY KEY, experiment TEXT NOT NULL, owner TEXT NOT NULL,"
 	" state TEXT NOT NULL, outcome TEXT, phase TEXT, progress TEXT, cause TEXT, upload TEXT,"
 	" created BIGINT NOT NULL, started BIGINT, ended BIGINT, attempt BIGINT NOT NULL DEFAULT 0,"
@@ -25,7 +25,7 @@ static const char *const initial[] = {
 	" job TEXT NOT NULL, secrets TEXT, idempotency TEXT, priority BIGINT NOT NULL DEFAULT 0,"
 	" cpus DOUBLE PRECISION NOT NULL DEFAULT 1, memory BIGINT NOT NULL DEFAULT 0,"
 	" gpus BIGINT NOT NULL DEFAULT 0, hint TEXT, image TEXT, losses BIGINT NOT NULL DEFAULT 0,"
-	" events BIGINT NOT NULL DEFAULT 0, manifest BIGINT)",
+	" events BIGINT NOT NULL DEFAULT 0, manifest BIGINT, files BIGINT NOT NULL DEFAULT 0)",
 	"CREATE INDEX run_in_queue ON run (priority DESC, created, id) WHERE state = 'NotStarted'",
 	"CREATE INDEX run_by_time ON run (created, id)",
 	"CREATE INDEX run_by_experiment ON run (experiment, created, id)",
@@ -63,7 +63,7 @@ static const char *const initial[] = {
 
 	// `kind`: file, folder, link. `blob`: the bytes (files/blobs.h); `part`: those that will replace
 	// them. `size` and `sha256` are of what is finished; complete 0: grows, ask the blob.
-	"CREATE TABLE file (run TEXT NOT NULL, path TEXT NOT NULL, kind TEXT NOT NULL, blob TEXT,"
+	"CREATE TABLE file (run TEXT NOT NULL, path TEXT@BYTEWISE@ NOT NULL, kind TEXT NOT NULL, blob TEXT,"
 	" part TEXT, size BIGINT NOT NULL DEFAULT 0, sha256 TEXT, complete BIGINT NOT NULL DEFAULT 0,"
 	" mode BIGINT NOT NULL DEFAULT 420, mtime_ns BIGINT NOT NULL DEFAULT 0, target TEXT,"
 	" PRIMARY KEY (run, path))",
@@ -86,7 +86,7 @@ static const char *const initial[] = {
 	NULL,
 };
 
-// @BYTES@ is BLOB or BYTEA.
+// @BYTES@ is BLOB or BYTEA; @BYTEWISE@ is nothing or COLLATE "C".
 const struct migration migrations[] = {
 	{1, initial},
 };

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/api/files.h"
+
+struct asking {
+	struct request *request;
+	struct file_row file;
+};
+
+static int ask(struct database_tx *tx, void *data, struct error *err)
+{
+	struct request *r = data;
+	return access_run(
+		tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_READ, err);
+}
+
+static int list(struct request *r, struct error *err)
+{
+	if (database_read(r->controller->db, ask, r, err) < 0)
+		return -1;
+	return files_reply_list(r, request_parameter(r, "run"), "", err);
+}
+
+static int ask_file(struct database_tx *tx, void *data, struct error *err)
+{
+	struct asking *q = data;
+	struct request *r = q->request;
+	return ask(tx, r, err) < 0 ? -1
+				   : file_get(tx, &r->arena, request_parameter(r, "run"),
+					     request_parameter(r, "path"), &q->file, err);
+}
+
+static int blob_size_or_0(struct request *r, const char *blob, uint64_t *size, struct error *err)
+{
+	*size = 0;
+	return blob ? blob_size(r->controller->blobs, blob, size, err) : 0;
+}
+
+static int stat_reply(struct request *r, struct error *err)
+{
+	struct asking q = {.request = r};
+	uint64_t size, part;
+	if (database_read(r->controller->db, ask_file, &q, err) < 0 ||
+		blob_size_or_0(r, q.file.blob, &size, err) < 0 ||
+		blob_size_or_0(r, q.file.part, &part, err) < 0)
+		return -1;
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "kind", q.file.kind);
+	json_write_member_unsigned(w, "size", q.file.complete ? q.file.size : size);
+	json_write_member_unsigned(w, "part", part);
+	json_write_member_bool(w, "complete", q.file.complete);
+	json_write_member(w, "sha256", q.file.sha256);
+	json_write_close_object(w);
+	return reply_json(r, 200, w, err);
+}
+
+static int get(struct request *r, struct error *err)
+{
+	const char *run = request_parameter(r, "run"), *path = request_parameter(r, "path");
+	uint64_t offset = 0;
+	if (request_query_flag(r, "stat"))
+		return stat_reply(r, err);
+	if (database_read(r->controller->db, ask, r, err) < 0 ||
+		request_query_number(r, "offset", 0, INT64_MAX, &offset, err) < 0)
+		return -1;
+	return request_query_flag(r, "follow") ? files_reply_follow(r, run, path, offset, err)
+					       : files_reply_bytes(r, run, path, err);
+}
+
+enum { READERS = ROLE_ADMIN | ROLE_USER | ROLE_RUN | ROLE_METRICS, PIECE_MAX = 64 * 1024 * 1024 };
+
+const struct route api_files[] = {
+	{.method = "GET",
+		.pattern = "/v1/runs/{run}/files",
+		.roles = READERS,
+		.handle = list},
+	{.method = "GET",
+		.pattern = "/v1/runs/{run}/files/{path*}",
+		.roles = READERS,
+		.handle = get},
+	{.method = "PATCH",
+		.pattern = "/v1/runs/{run}/files/{path*}",
+		.roles = ROLE_RUN,
+		.body_max = PIECE_MAX,
+		.begin = files_append_begin,
+		.piece = files_append_piece,
+		.handle = files_append,
+		.release = files_append_release},
+	{.method = "PUT",
+		.pattern = "/v1/runs/{run}/files/{path*}",
+		.roles = ROLE_RUN,
+		.body_max = PIECE_MAX,
+		.begin = files_put_begin,
+		.piece = files_put_piece,
+		.handle = files_put,
+		.release = files_put_release},
+	{.method = "POST",
+		.pattern = "/v1/runs/{run}/files/{path*}",
+		.roles = ROLE_RUN,
+		.body_max = 64 * 1024,
+		.handle = files_post},
+	{.method = "POST",
+		.pattern = "/v1/runs/{run}/changes",
+		.roles = ROLE_RUN,
+		.body_max = 1024 * 1024,
+		.handle = files_changes},
+	{.method = "PUT",
+		.pattern = "/v1/runs/{run}/manifest",
+		.roles = ROLE_RUN,
+		.body_max = 64 * 1024,
+		.handle = files_manifest},
+	{0},
+};
