@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who waits for what: a waiter remembers the count of a topic, looks at the tables, and sleeps until the count is
-// another. Topics share a fixed number of counters by hash, so a waiter may wake for nothing, and never misses anything.
+// Who waits for what: a waiter remembers the count of a topic, looks at the tables, and sleeps
+// until the count is another. Topics share a fixed number of counters by hash, so a waiter may wake
+// for nothing, and never misses anything.
 #pragma once
 
 #include "base/memory.h"
