@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
+#include "agent/command/remote.h"
 #include "agent/command/run_lookup.h"
 #include "agent/supervise/log_reader.h"
 #include "base/file.h"
@@ -14,7 +15,8 @@
 static const struct options_usage usage = {
 	.verb = "logs",
 	.arguments = "RUN",
-	.summary = "Show what a run's script printed. RUN is the run's id, or a beginning of it.",
+	.summary = "Show what a run's script printed. RUN is the run's id, or a beginning of it.\n"
+		   "What is not of this node is asked for at the controller (stoker login).",
 	.more = "Examples:\n"
 		"  stoker logs -f --tail 20 digits_17\n"
 		"  stoker logs --since 2h30m --timestamps digits_1795428000_0f4a9c21\n"
@@ -113,6 +115,19 @@ static int show(struct store *s, struct run_found *run, struct log_reader_option
 	}
 }
 
+// It is not of this node: of the controller's, then.
+static int show_remote(
+	const char *name, const struct log_reader_options *o, uint64_t attempt, struct error *err)
+{
+	if (o->has_since || o->timestamps || attempt)
+		return error_set(err, ERROR_INVALID,
+			"%s is not of this node; of a controller's run the log is had whole, or by "
+			"--tail",
+			name);
+	error_clear(err);
+	return remote_logs(name, o->follow, o->tail, err);
+}
+
 int command_logs(struct command *c, int argc, char **argv, struct error *err)
 {
 	struct log_reader_options o = {.tail = -1, .output_fd = STDOUT_FILENO, .ended = ended};
@@ -142,8 +157,14 @@ int command_logs(struct command *c, int argc, char **argv, struct error *err)
 		return -1;
 	}
 	cleanup_run_found struct run_found run = {.fd = -1};
-	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0 ||
-		(number && run_found_attempt(c->store, &run, (unsigned)number, err) < 0))
+	if (command_open_runs(c, err) < 0)
+		return -1;
+	if (run_find(c->store, rest[0], &run, err) < 0) {
+		if (err->kind != ERROR_NOT_FOUND || !remote_is_known())
+			return -1;
+		return show_remote(rest[0], &o, number, err);
+	}
+	if (number && run_found_attempt(c->store, &run, (unsigned)number, err) < 0)
 		return -1;
 	return show(c->store, &run, &o, number != 0, err);
 }

@@ -2,6 +2,7 @@
 //
 // One screen about a run: what it was, where the time went, what was reused, what it used, and why
 // it ended, with the last lines of its log.
+#include "agent/command/remote.h"
 #include "agent/command/run_lookup.h"
 #include "agent/data/outputs.h"
 #include "base/file.h"
@@ -18,7 +19,7 @@ static const struct options_usage usage = {
 	.summary =
 		"Show what became of a run: its phases and how long they took, what was reused,\n"
 		"what it used, its results, and why it ended. RUN is the run's id, or a\n"
-		"beginning of it.",
+		"beginning of it. What is not of this node is asked for at the controller.",
 	.more = "Examples:\n"
 		"  stoker show digits_17\n"
 		"  stoker show --attempt 1 digits_17\n"
@@ -229,8 +230,15 @@ int command_show(struct command *c, int argc, char **argv, struct error *err)
 		c->usage_error = true;
 		return error_set(err, ERROR_INVALID, "--attempt %s: must be a number", attempt);
 	}
-	if (command_open_runs(c, err) < 0 || run_find(c->store, rest[0], &run, err) < 0 ||
-		(wanted && run_found_attempt(c->store, &run, (unsigned)wanted, err) < 0))
+	if (command_open_runs(c, err) < 0)
+		return -1;
+	if (run_find(c->store, rest[0], &run, err) < 0) {
+		if (err->kind != ERROR_NOT_FOUND || !remote_is_known())
+			return -1;
+		error_clear(err);
+		return remote_show(rest[0], json, err);
+	}
+	if (wanted && run_found_attempt(c->store, &run, (unsigned)wanted, err) < 0)
 		return -1;
 	const struct json *record = run_document_tree(run.fd, &a, &data, err);
 	if (!record)

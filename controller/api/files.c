@@ -64,7 +64,7 @@ static int get(struct request *r, struct error *err)
 		request_query_number(r, "offset", 0, INT64_MAX, &offset, err) < 0)
 		return -1;
 	return request_query_flag(r, "follow") ? files_reply_follow(r, run, path, offset, err)
-					       : files_reply_bytes(r, run, path, err);
+					       : files_reply_bytes(r, run, path, offset, err);
 }
 
 enum { READERS = ROLE_ADMIN | ROLE_USER | ROLE_RUN | ROLE_METRICS, PIECE_MAX = 64 * 1024 * 1024 };

@@ -16,8 +16,9 @@ void files_append_release(struct request *r), files_put_release(struct request *
 route_fn files_post, files_changes, files_manifest;
 
 // Bytes on their way out (files_read.c). The caller has asked access_run().
-// The bytes of one, with Range.
-int files_reply_bytes(struct request *r, const char *run, const char *path, struct error *err);
+// The bytes of one from `offset` on, or those of Range.
+int files_reply_bytes(
+	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
 // As they come, from there on, until the file is complete, replaced by another, or the run has ended without it.
 int files_reply_follow(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);

@@ -88,7 +88,8 @@ static int send_blob(struct request *r, int status, const char *blob, uint64_t f
 	return reply_stream(r, &stream, err);
 }
 
-int files_reply_bytes(struct request *r, const char *run, const char *path, struct error *err)
+int files_reply_bytes(
+	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err)
 {
 	struct finding f = {.request = r, .run = run, .path = path};
 	char text[96];
@@ -102,7 +103,8 @@ int files_reply_bytes(struct request *r, const char *run, const char *path, stru
 		if (f.file.blob && blob_size(r->controller->blobs, f.file.blob, &size, err) < 0)
 			return -1;
 	}
-	count = size;
+	first = offset < size ? offset : size;
+	count = size - first;
 	int ranged = parse_range(request_header(r, "Range"), size, &first, &count);
 	if (f.file.complete) {
 		snprintf(text, sizeof(text), "\"%s\"", f.file.sha256);

@@ -252,7 +252,7 @@ static int get_file(struct request *r, struct error *err)
 	const char *top = database_get_text(&s.rows, 0, PATH);
 	if (!streq(path, top) && !starts_with(path, arena_printf(&r->arena, "%s/", top)))
 		return error_set(err, ERROR_NOT_FOUND, "the model has no file %s", path);
-	return files_reply_bytes(r, database_get_text(&s.rows, 0, RUN), path, err);
+	return files_reply_bytes(r, database_get_text(&s.rows, 0, RUN), path, 0, err);
 }
 
 enum { ALL = ROLE_ADMIN | ROLE_USER };
