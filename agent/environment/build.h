@@ -69,12 +69,16 @@ int build_get(
 int build_names(struct build *b, const char *path, const char *suffix, size_t most,
 	struct json_strings *names, struct error *err);
 
-// The parts (build_pip.c, build_uv.c, build_conda.c, verify.c, activation.c).
+// The parts (build_pip.c, build_bytecode.c, build_uv.c, build_conda.c, verify.c, activation.c).
 int build_pip(struct build *b, struct error *err);
 struct pip_options build_pip_options(struct build *b);
+// Compile what pip has installed. For Python 3.4 and later.
+int build_bytecode(struct build *b, struct error *err);
 int build_uv(struct build *b, struct error *err);
 int build_conda(struct build *b, struct error *err);
-// A time before the pip phase, and whether that has changed files of conda's packages.
+// A time before the pip phase (of a file in tmp/), and whether that has changed files of conda's
+// packages.
+#define BUILD_MARK "mark"
 int build_conda_mark(struct build *b, struct timespec *mark, struct error *err);
 int build_conda_unchanged(struct build *b, const struct timespec *mark, struct error *err);
 int build_verify(struct build *b, struct error *err);

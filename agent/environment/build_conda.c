@@ -224,10 +224,10 @@ int build_conda_mark(struct build *b, struct timespec *mark, struct error *err)
 {
 	struct stat st;
 	const struct buffer nothing = {0};
-	if (build_put(b, "mark", &nothing, err) < 0)
+	if (build_put(b, BUILD_MARK, &nothing, err) < 0)
 		return -1;
-	if (fstatat(b->opt_fd, "tmp/mark", &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return error_set_errno(err, errno, "tmp/mark");
+	if (fstatat(b->opt_fd, "tmp/" BUILD_MARK, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return error_set_errno(err, errno, "tmp/" BUILD_MARK);
 	*mark = st.st_ctim;
 	return 0;
 }

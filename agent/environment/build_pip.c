@@ -37,17 +37,31 @@ static const char *pip_program(const struct build *b)
 	return wheel ? arena_printf(b->arena, "%s/pip", strrchr(wheel, ':') + 1) : NULL;
 }
 
-static const char *pip_version(const struct build *b, const char *program)
+static const char *conda_version(const struct build *b, const char *name)
 {
 	const struct environment_lock *l = &b->lock;
-	if (!program && b->request->has_conda)
-		for (size_t i = 0; i < l->conda_count; i++)
-			if (streq(l->conda[i].name, "pip"))
-				return l->conda[i].version;
+	for (size_t i = 0; i < l->conda_count; i++)
+		if (streq(l->conda[i].name, name))
+			return l->conda[i].version;
+	return NULL;
+}
+
+static const char *pip_version(const struct build *b, const char *program)
+{
+	if (b->request->has_conda)
+		return conda_version(b, "pip");
 	if (program && b->found->pip_runner)
 		return b->found->pip_version;
 	const char *name = program ? strstr(program, "/pip-") : NULL;
 	return name ? name + strlen("/pip-") : NULL; // "23.0.1-py3-…"
+}
+
+// By us, where its Python can run what we compile with.
+static bool is_compiled_later(const struct build *b)
+{
+	const char *python =
+		b->request->has_conda ? conda_version(b, "python") : b->found->python_version;
+	return version_at_least(python, 3, 4);
 }
 
 struct pip_options build_pip_options(struct build *b)
@@ -61,6 +75,7 @@ struct pip_options build_pip_options(struct build *b)
 		.index_url = index ? package_proxy_url(b->arena, index) : NULL,
 		.only_binary = r->only_binary,
 		.pre = r->job->pre,
+		.no_compile = is_compiled_later(b),
 		.as_of = r->job->as_of,
 	};
 	o.extra_index_urls.items =
@@ -169,7 +184,8 @@ int build_pip(struct build *b, struct error *err)
 	if (b->request->has_conda &&
 		(put_constraints(b, &o, err) < 0 || build_conda_mark(b, &mark, err) < 0))
 		return -1;
-	if ((b->from ? install_locked(b, &o, err) : install(b, &o, err)) < 0)
+	if ((b->from ? install_locked(b, &o, err) : install(b, &o, err)) < 0 ||
+		(o.no_compile && build_bytecode(b, err) < 0))
 		return -1;
 	return b->request->has_conda ? build_conda_unchanged(b, &mark, err) : 0;
 }

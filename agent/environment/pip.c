@@ -81,6 +81,12 @@ static struct words begin(struct arena *a, const struct pip_options *o, const ch
 	return w;
 }
 
+static void add_compile(struct words *w, const struct pip_options *o)
+{
+	if (o->no_compile)
+		words(w, (const char *const[]){"--no-compile", NULL});
+}
+
 static void add_indexes(struct words *w, const struct pip_options *o)
 {
 	if (o->index_url)
@@ -93,6 +99,7 @@ static void add_indexes(struct words *w, const struct pip_options *o)
 struct json_strings pip_install_command(struct arena *a, const struct pip_options *o)
 {
 	struct words w = begin(a, o, "install");
+	add_compile(&w, o);
 	add_indexes(&w, o);
 	for (size_t i = 0; i < o->only_binary.count; i++)
 		words(&w, (const char *const[]){"--only-binary", o->only_binary.items[i], NULL});
@@ -121,6 +128,7 @@ struct json_strings pip_locked_command(
 	struct arena *a, const struct pip_options *o, const struct environment_lock *lock)
 {
 	struct words w = begin(a, o, "install");
+	add_compile(&w, o);
 	if (all_wheels(lock))
 		words(&w, (const char *const[]){"--no-index", NULL});
 	else

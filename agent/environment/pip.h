@@ -21,6 +21,7 @@ struct pip_options {
 	struct json_strings extra_index_urls; // the same
 	struct json_strings only_binary;
 	bool pre, constraints;
+	bool no_compile;   // to bytecode: that is done afterwards
 	const char *as_of; // RFC 3339; NULL
 };
 

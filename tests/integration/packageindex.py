@@ -167,6 +167,21 @@ def add_sdists(index):
     index.sdist("forges", "1.0", {"setup.py": FORGING_SETUP, "forges.py": ""})
 
 
+def add_compiled(index):
+    """More sources than one process compiles at a time, one that nobody can compile, and bytecode that a
+    careless author has packed."""
+    sources = {f"compiled/part{i}.py": f"NAMES = {{'a{i}', 'b{i}'}}\n" for i in range(70)}
+    index.wheel(
+        "compiled", "1.0",
+        {
+            "compiled/__init__.py": "__version__ = '1.0'\n",
+            "compiled/broken.py": "def (:\n",
+            f"compiled/__pycache__/__init__.{sys.implementation.cache_tag}.pyc": b"stale",
+            **sources,
+        },
+    )  # fmt: skip
+
+
 def make(folder):
     """Fill an empty or missing folder and return it."""
     index = Index(folder)
@@ -189,6 +204,7 @@ def make(folder):
     for i in range(8):
         data = hashlib.shake_128(str(i).encode()).digest(256 * 1024)
         index.wheel(f"bulk{i}", "1.0", {f"bulk{i}/__init__.py": "", f"bulk{i}/data": data})
+    add_compiled(index)
     add_sdists(index)
     index.close()
     return index.folder

@@ -161,6 +161,42 @@ def test_image_without_pip(lab, python_image):
     assert found is False
 
 
+COMPILED = """
+import compiled, glob, importlib.util, json, os
+folder = os.path.dirname(compiled.__file__)
+made = {}
+for source in glob.glob(folder + "/*.py"):
+    try:
+        data = open(importlib.util.cache_from_source(source), "rb").read()
+    except FileNotFoundError:
+        continue
+    fits = data[8:16] == importlib.util.source_hash(open(source, "rb").read())
+    made[os.path.basename(source)] = fits and data[:4] == importlib.util.MAGIC_NUMBER
+print(json.dumps(made))
+"""
+
+
+@pytest.mark.parametrize("with_conda", [False, True])
+def test_bytecode(lab, pip_image, conda_image, with_conda):
+    """Everything that pip has installed is compiled, and what cannot be is no failure. It is the same
+    whatever the number of processes; conda's packages are left alone."""
+    keys = {"pip_packages": ["compiled"], "script": COMPILED}
+    image = pip_image
+    if with_conda:
+        keys["conda_packages"], image = ["python", "labmath"], conda_image
+    layers = set()
+    for cpus in (1, 4):
+        lab.configure(cpus=cpus)
+        made, _ = lab.run(image, **keys)
+        expected = ["__init__.py", *(f"part{i}.py" for i in range(70))]
+        assert made == dict.fromkeys(expected, True)
+        (record,) = lab.records()
+        layers.add(record["layer"])
+        lab.stoker("rmi", record["reference"])
+        (lab.stoker.state / "environments" / f"{record['key']}.json").unlink()
+    assert len(layers) == 1
+
+
 def test_build_of_sdist(lab, pip_image):
     found, said = lab.run(
         pip_image,

@@ -52,12 +52,13 @@ static void test_install(void **state)
 		.index_url = "http://127.0.0.1:1041/https/a/simple",
 		.only_binary = {all, 1},
 		.pre = true,
+		.no_compile = true,
 		.as_of = "2026-01-01T00:00:00Z",
 	};
 	struct json_strings argv = pip_install_command(&a, &o);
 	(void)state;
 	assert_string_equal(joined(&a, &argv),
-		"/opt/stoker/env/bin/python /x/__pip-runner__.py install --index-url "
+		"/opt/stoker/env/bin/python /x/__pip-runner__.py install --no-compile --index-url "
 		"http://127.0.0.1:1041/https/a/simple --only-binary :all: --pre --report "
 		"/opt/stoker/tmp/report.json --upgrade-strategy only-if-needed -r "
 		"/opt/stoker/tmp/requirements.txt");
@@ -96,6 +97,9 @@ static void test_locked(void **state)
 	argv = pip_locked_command(&a, &o, &lock);
 	assert_non_null(strstr(joined(&a, &argv), "--index-url http://i"));
 	assert_null(strstr(joined(&a, &argv), "--no-index"));
+	assert_null(strstr(joined(&a, &argv), "--no-compile"));
+	argv = pip_locked_command(&a, &(struct pip_options){.no_compile = true}, &lock);
+	assert_non_null(strstr(joined(&a, &argv), "install --no-compile --no-deps"));
 	pip_locked_write(&a, &lock, &requirements, &links);
 	assert_string_equal(requirements.data, "a==1 --hash=sha256:11\nb==2 --hash=sha256:22\n");
 	assert_non_null(strstr(links.data,
