@@ -21,7 +21,8 @@ struct outputs_hasher {
 	struct slot slots[OUTPUTS_SLOTS];
 	unsigned put, hashed, got; // chunks so far
 	struct outputs_sha whole;  // the thread's between put and get, else the caller's
-	bool is_whole;
+	struct sha256 *alone;	   // of OUTPUTS_HASH_WHOLE, which is quicker than both
+	enum outputs_hash wanted;
 	bool quit;
 };
 
@@ -36,7 +37,9 @@ static void *hash_all(void *data)
 			break;
 		struct slot *s = &h->slots[h->hashed % OUTPUTS_SLOTS];
 		pthread_mutex_unlock(&h->mutex);
-		if (h->is_whole)
+		if (h->wanted == OUTPUTS_HASH_WHOLE)
+			sha256_update(h->alone, s->data, s->size);
+		else if (h->wanted == OUTPUTS_HASH_BOTH)
 			outputs_sha_chunk(&h->whole, s->data, s->size, s->digest);
 		else
 			outputs_sha_of(s->data, s->size, s->digest);
@@ -71,17 +74,21 @@ void outputs_hasher_free(struct outputs_hasher *h)
 	pthread_mutex_unlock(&h->mutex);
 	pthread_join(h->thread, NULL);
 	outputs_sha_release(&h->whole);
+	sha256_free(h->alone);
 	free(h);
 }
 
-void outputs_hasher_begin(struct outputs_hasher *h, bool whole)
+void outputs_hasher_begin(struct outputs_hasher *h, enum outputs_hash wanted)
 {
 	uint8_t ignored[SHA256_SIZE];
 	while (h->got < h->put) // of a file that was given up
 		outputs_hasher_get(h, ignored);
 	outputs_sha_release(&h->whole);
-	h->is_whole = whole;
-	if (whole)
+	sha256_free(steal(h->alone));
+	h->wanted = wanted;
+	if (wanted == OUTPUTS_HASH_WHOLE)
+		h->alone = sha256_new();
+	if (wanted == OUTPUTS_HASH_BOTH)
 		outputs_sha_init(&h->whole);
 }
 
@@ -110,7 +117,10 @@ void outputs_hasher_get(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE])
 
 void outputs_hasher_end(struct outputs_hasher *h, uint8_t digest[SHA256_SIZE])
 {
-	assert(h->got == h->put && h->is_whole);
-	outputs_sha_final(&h->whole, digest);
-	h->is_whole = false;
+	assert(h->got == h->put && h->wanted != OUTPUTS_HASH_CHUNKS);
+	if (h->wanted == OUTPUTS_HASH_WHOLE)
+		sha256_final(h->alone, digest);
+	else
+		outputs_sha_final(&h->whole, digest);
+	h->wanted = OUTPUTS_HASH_CHUNKS;
 }

@@ -312,7 +312,10 @@ static bool take_record(struct outputs_index *x, const struct record *r, const c
 	struct outputs_content *c = &e->content;
 	if (first > c->chunk_count)
 		return false;
-	c->chunks = count ? xreallocarray(c->chunks, count, SHA256_SIZE) : NULL;
+	if (!count)
+		free(steal(c->chunks));
+	else
+		c->chunks = xreallocarray(c->chunks, count, SHA256_SIZE);
 	if (count > first)
 		memcpy(c->chunks[first], data + r->path + r->text,
 			(size_t)(count - first) * SHA256_SIZE);

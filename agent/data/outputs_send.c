@@ -22,7 +22,7 @@
 
 // Of a file that has grown, the beginning is looked at fully up to this; above, the first chunk and
 // the last ones are.
-enum { LOOK_WHOLE = 64 * 1024 * 1024, HOLE = 64 * 1024 };
+enum { LOOK_WHOLE = 64 * 1024 * 1024, HOLE = 64 * 1024, WARM = 128 * 1024 };
 
 enum mode { UNDECIDED, REPLACE, APPEND, CLONED };
 
@@ -41,6 +41,10 @@ struct pass {
 	uint64_t first;		      // chunk that is looked at
 	uint64_t sent;
 	bool settled, sparse;
+	// Nothing of it is there: what is read is written, whatever its hash. Most large files are
+	// never changed; the chunks of one that is are hashed then, from what is at the
+	// destination.
+	bool straight;
 };
 
 uint64_t outputs_chunks_of(uint64_t size)
@@ -119,10 +123,10 @@ static int find_old(struct pass *p, struct error *err)
 	struct outputs_content *c = &p->e->content;
 	if (p->e->kind != OUTPUTS_FILE || !(c->flags & OUTPUTS_PRESENT))
 		return 0;
-	if (c->flags & OUTPUTS_SUSPECT)
+	uint64_t count = outputs_chunks_of(c->sent.size);
+	if (c->flags & OUTPUTS_SUSPECT || (count > 1 && !c->chunks))
 		return hash_there(p, p->e->path, &p->old, err);
 	p->old.size = c->sent.size;
-	uint64_t count = outputs_chunks_of(c->sent.size);
 	p->old.items = xcalloc(count + 1, SHA256_SIZE);
 	if (count > 1)
 		memcpy(p->old.items, c->chunks, count * SHA256_SIZE);
@@ -277,7 +281,7 @@ static int put(struct pass *p, uint64_t k, const char *data, uint64_t size, stru
 	uint64_t before = length_at(&p->old, k), at = k * OUTPUTS_CHUNK;
 	uint8_t digest[SHA256_SIZE];
 	p->new.size += size;
-	if (p->mode == CLONED)
+	if (p->mode == CLONED || p->straight)
 		return 0;
 	if (p->mode == APPEND)
 		return write_range(p, data, size, at, err);
@@ -334,19 +338,45 @@ static int copy_small(struct pass *p, struct error *err)
 	return n ? put(p, 0, buffer, (uint64_t)n, err) : 0;
 }
 
-// The next chunk of the source into its slot. 1: there is no more; -1 with errno.
-static int read_chunk(struct pass *p, uint64_t k, uint64_t sizes[OUTPUTS_SLOTS])
+// Bytes are written while they are warm: a chunk later they would come from memory again.
+// 0; -1; 1: the source cannot be read.
+static int copy_warm(
+	struct pass *p, char *buffer, uint64_t size, uint64_t at, uint64_t *got, struct error *err)
+{
+	for (*got = 0; *got < size;) {
+		uint64_t want = size - *got < WARM ? size - *got : WARM;
+		ssize_t n = read_at(p->fd, buffer + *got, want, at + *got);
+		if (n < 0)
+			return 1;
+		if (write_range(p, buffer + *got, (uint64_t)n, at + *got, err) < 0)
+			return -1;
+		*got += (uint64_t)n;
+		if ((uint64_t)n < want)
+			break;
+	}
+	return 0;
+}
+
+// The next chunk of the source into its slot. 0; -1; 1: the source cannot be read.
+static int read_chunk(struct pass *p, uint64_t k, uint64_t *got, struct error *err)
 {
 	struct outputs_sync *s = p->s;
 	uint64_t size = length_at(&(struct hashes){.size = p->now.size}, k);
 	char *buffer = s->buffers[k % OUTPUTS_SLOTS];
-	ssize_t n = size ? read_at(p->fd, buffer, size, k * OUTPUTS_CHUNK) : 0;
-	if (n < 0)
-		return -1;
-	sizes[k % OUTPUTS_SLOTS] = (uint64_t)n;
-	if (n)
-		outputs_hasher_put(s->hasher, buffer, (size_t)n);
-	return n == OUTPUTS_CHUNK ? 0 : 1;
+	*got = 0;
+	if (p->straight) {
+		int rc = copy_warm(p, buffer, size, k * OUTPUTS_CHUNK, got, err);
+		if (rc)
+			return rc;
+	} else if (size) {
+		ssize_t n = read_at(p->fd, buffer, size, k * OUTPUTS_CHUNK);
+		if (n < 0)
+			return 1;
+		*got = (uint64_t)n;
+	}
+	if (*got)
+		outputs_hasher_put(s->hasher, buffer, *got);
+	return 0;
 }
 
 // 0; -1; 1: the source cannot be read. Chunks are read ahead as far as there are slots, so that the
@@ -356,15 +386,19 @@ static int copy_large(struct pass *p, struct error *err)
 	struct outputs_sync *s = p->s;
 	uint64_t sizes[OUTPUTS_SLOTS], next = p->first, k = p->first;
 	bool ended = false;
-	outputs_hasher_begin(s->hasher, p->first == 0);
 	p->new.size = p->first *OUTPUTS_CHUNK;
+	p->straight = p->mode == REPLACE && !p->old.items && !p->part.items && !p->sparse;
+	outputs_hasher_begin(s->hasher, p->first      ? OUTPUTS_HASH_CHUNKS
+					: p->straight ? OUTPUTS_HASH_WHOLE
+						      : OUTPUTS_HASH_BOTH);
 	for (;;) {
 		if (!ended) {
-			int rc = read_chunk(p, next, sizes);
-			if (rc < 0)
-				return 1;
-			ended = rc > 0;
-			next += sizes[next % OUTPUTS_SLOTS] ? 1 : 0;
+			uint64_t *got = &sizes[next % OUTPUTS_SLOTS];
+			int rc = read_chunk(p, next, got, err);
+			if (rc)
+				return rc;
+			ended = *got < OUTPUTS_CHUNK;
+			next += *got ? 1 : 0;
 		}
 		if (next == k)
 			return 0;
@@ -415,15 +449,15 @@ static uint32_t record(struct pass *p)
 	c->sent.size = p->new.size;
 	c->flags =
 		OUTPUTS_PRESENT | (p->settled ? OUTPUTS_SETTLED : 0) | (whole ? OUTPUTS_WHOLE : 0);
-	if (count > 1) {
-		if (whole)
-			outputs_hasher_end(p->s->hasher, c->digest);
+	if (count > 1 && whole)
+		outputs_hasher_end(p->s->hasher, c->digest);
+	if (count > 1 && !p->straight) {
 		c->chunks = xreallocarray(steal(p->new.items), count, SHA256_SIZE);
 		c->chunk_count = (uint32_t)count;
 		p->s->chunks += count;
 	} else if (!count) {
 		outputs_sha_of("", 0, c->digest);
-	} else {
+	} else if (count == 1) {
 		memcpy(c->digest, p->new.items[0], SHA256_SIZE);
 	}
 	p->e->kind = OUTPUTS_FILE;
