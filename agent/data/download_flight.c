@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "base/time.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -104,17 +105,25 @@ static int on_head(void *data, const struct response *r, struct error *err)
 	return make_room(f, p->size - p->have, err);
 }
 
+static_assert(CURL_MAX_WRITE_SIZE <= DOWNLOAD_PART_WRITE, "what curl gives at a time fits");
+
+static int put(struct download_part *p, const char *bytes, size_t size, struct error *err)
+{
+	return bytes ? download_part_write(p, bytes, size, err) : download_part_flush(p, err);
+}
+
+// NULL: what is gathered.
 static int write_body(struct download_flight *f, const char *bytes, size_t size, struct error *err)
 {
 	struct download_part *p = &f->part;
-	if (download_part_write(p, bytes, size, err) == 0)
+	if (put(p, bytes, size, err) == 0)
 		return 0;
 	// Somebody else has filled the disk.
 	if (err->sys == ENOSPC || err->sys == EDQUOT) {
 		uint64_t rest = p->sized ? p->size - p->have : size;
 		if (make_room(f, rest > size ? rest : size, err) < 0)
 			return -1;
-		if (download_part_write(p, bytes, size, err) == 0)
+		if (put(p, bytes, size, err) == 0)
 			return 0;
 	}
 	return fail(f, err->sys == ENOSPC || err->sys == EDQUOT ? DATA_NO_SPACE : DATA_FAILED);
@@ -147,6 +156,9 @@ static int on_tick(void *data)
 	struct download_flight *f = data;
 	const struct download_options *o = f->options;
 	const struct download_part *p = &f->part;
+	// Of a slow server no more than a moment's bytes are lost with this process. Where that
+	// fails, the next bytes say so.
+	download_part_flush(&f->part, &(struct error){0});
 	return o->progress ? o->progress(o->data, p->have, p->sized ? p->size : o->size) : 0;
 }
 
@@ -329,6 +341,12 @@ static int run_exchange(struct download_flight *f, struct error *err)
 	int status = download_exchange_run(&http->http, x, err);
 	x->headers = NULL;
 	download_http_give(f->cache, http, status < 0);
+	struct error unwritten;
+	if (write_body(f, NULL, 0, &unwritten) < 0) {
+		*err = unwritten;
+		x->retry = false;
+		status = -1;
+	}
 	f->result->status = x->status;
 	memcpy(f->result->final_url, x->final_url, sizeof(x->final_url));
 	return status;

@@ -8,7 +8,6 @@
 
 enum {
 	STEP = 256 * 1024,
-	FLUSH_STEP = 8 * 1024 * 1024, // sent to the disk so often, so that the end need not wait
 	THREAD_BYTES = 1024 * 1024,   // below, a thread costs more than it gives
 };
 
@@ -30,12 +29,7 @@ static int hash_to(struct download_hash *h, uint64_t end, char *buffer)
 		if (n <= 0)
 			return n < 0 ? errno : EIO;
 		sha256_update(h->hash, buffer, (size_t)n);
-		uint64_t before = h->hashed;
 		h->hashed += (uint64_t)n;
-		// Here and not by the writer: a disk that is behind would keep it from the network.
-		if (before / FLUSH_STEP != h->hashed / FLUSH_STEP)
-			sync_file_range(h->fd, (off_t)(before / FLUSH_STEP * FLUSH_STEP),
-				FLUSH_STEP, SYNC_FILE_RANGE_WRITE);
 	}
 	return 0;
 }

@@ -13,6 +13,7 @@
 enum {
 	NOTE_MAX = 64 * 1024,
 	NOTE_BYTES = 512 * 1024, // a beginning below is not worth a note
+	DISK_STEP = 8 * 1024 * 1024, // sent to the disk so often, so that the end need not wait
 };
 
 void download_url_digest(const char *url, char hex[65])
@@ -103,6 +104,7 @@ static int cut(struct download_part *p, uint64_t size, struct error *err)
 	if (ftruncate(p->fd, (off_t)size) < 0)
 		return error_set_errno(err, errno, "cut a part");
 	p->have = size;
+	p->gathered_size = 0;
 	return 0;
 }
 
@@ -134,6 +136,7 @@ void download_part_release(struct download_part *p)
 	if (!p->hash.hash)
 		return;
 	download_hash_release(&p->hash);
+	free(p->gathered);
 	close_fdp(&p->fd);
 }
 
@@ -153,13 +156,31 @@ int download_part_restart(struct download_part *p, const struct response *r, str
 	return cut(p, 0, err);
 }
 
+int download_part_flush(struct download_part *p, struct error *err)
+{
+	uint64_t at = p->have - p->gathered_size;
+	if (!p->gathered_size)
+		return 0;
+	if (pwrite_all(p->fd, p->gathered, p->gathered_size, (off_t)at, "a part", err) < 0)
+		return -1;
+	p->gathered_size = 0;
+	download_hash_advance(&p->hash, p->have);
+	uint64_t step = at / DISK_STEP * DISK_STEP;
+	if (p->have >= step + DISK_STEP)
+		sync_file_range(p->fd, (off_t)step, DISK_STEP, SYNC_FILE_RANGE_WRITE);
+	return p->noted || p->have < NOTE_BYTES ? 0 : write_note(p, err);
+}
+
 int download_part_write(struct download_part *p, const void *data, size_t size, struct error *err)
 {
-	if (pwrite_all(p->fd, data, size, (off_t)p->have, "a part", err) < 0)
+	if (p->gathered_size + size > DOWNLOAD_PART_WRITE && download_part_flush(p, err) < 0)
 		return -1;
+	if (!p->gathered)
+		p->gathered = xmalloc(DOWNLOAD_PART_WRITE);
+	memcpy(p->gathered + p->gathered_size, data, size);
+	p->gathered_size += size;
 	p->have += size;
-	download_hash_advance(&p->hash, p->have);
-	return p->noted || p->have < NOTE_BYTES ? 0 : write_note(p, err);
+	return 0;
 }
 
 const char *download_part_validator(const struct download_part *p)

@@ -13,12 +13,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { DOWNLOAD_PART_WRITE = 256 * 1024 };
+
 struct download_part {
 	int folder_fd; // not owned
 	char name[65];
 	const char *url; // not owned
 	int fd;
-	uint64_t have;
+	uint64_t have; // with what is gathered
+	char *gathered; // the last bytes, which are not in the file yet; DOWNLOAD_PART_WRITE
+	size_t gathered_size;
 	bool sized; // the size of the whole is known:
 	uint64_t size;
 	char etag[RESPONSE_ETAG_MAX], last_modified[40];
@@ -36,8 +40,11 @@ int download_part_open(int folder_fd, const char *name, const char *url, bool ch
 void download_part_release(struct download_part *p); // the files stay; fine on a zeroed one
 // Begin again: what follows is the beginning of what this answer is of.
 int download_part_restart(struct download_part *p, const struct response *r, struct error *err);
-// Behind what is there. errno in err->sys.
+// Behind what is there, at most DOWNLOAD_PART_WRITE: gathered until there is so much. errno in
+// err->sys; on failure nothing of it is taken.
 int download_part_write(struct download_part *p, const void *data, size_t size, struct error *err);
+// What is gathered goes into the file.
+int download_part_flush(struct download_part *p, struct error *err);
 // The value of If-Range that makes going on safe; NULL: there is none. A weak ETag does not do
 // (RFC 9110, 13.1.5).
 const char *download_part_validator(const struct download_part *p);
