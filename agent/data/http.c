@@ -22,6 +22,7 @@ static void write_file(struct json_writer *w, const struct data_http_file *f)
 	if (f->file->sha256)
 		json_write_member(w, "sha256", f->file->sha256);
 	json_write_member_unsigned(w, "size", f->file->size);
+	json_write_member_unsigned(w, "source", f->source);
 	json_write_member_unsigned(w, "max_bytes", f->max_bytes);
 	json_write_member_unsigned(w, "limit_ms", f->limit_ms);
 	json_write_member_int(w, "revalidate", f->revalidate);
@@ -104,6 +105,9 @@ static int take_done(struct data_http *h, struct data_http_reply *r, struct erro
 		h->failed = r->index;
 		h->failure =
 			r->failure < DATA_FAILURES ? (enum data_failure)r->failure : DATA_FAILED;
+		f->complete = h->forgive(h->data, r->index, h->failure);
+		if (f->complete)
+			return 0;
 		enum error_kind kind = r->error.kind > ERROR_NONE && r->error.kind <= ERROR_SYSTEM
 					       ? r->error.kind
 					       : ERROR_SYSTEM;

@@ -15,14 +15,14 @@ enum { DATA_HTTP_CONNECTIONS = 4, DATA_HTTP_BYTES_MAX = 64 * 1024 * 1024 };
 
 struct data_http_file {
 	const struct data_file *file;
-	size_t source;	    // whose it is
+	size_t source;	    // whose it is: those of one source are given up together
 	uint64_t max_bytes; // 0: none
 	uint64_t limit_ms;  // 0: none
 	int revalidate;	    // as download_options.revalidate
 	// What came of it.
 	char sha256[65];
 	uint64_t done, total, fetched; // bytes
-	uint64_t before; // fetched, when others failed and all of them were asked for again
+	uint64_t before; // fetched, when there was no room and all of them were asked for again
 	bool reused, complete;
 };
 
@@ -34,6 +34,8 @@ struct data_http {
 	// Bytes of a file have come; other than 0 gives up: canceled.
 	int (*progress)(void *data, size_t index);
 	void (*notice)(void *data, size_t index, const char *text);
+	// A file failed: does its source matter? If not, the others go on.
+	bool (*forgive)(void *data, size_t index, enum data_failure failure);
 	void *data;
 	size_t failed; // the file
 	enum data_failure failure;

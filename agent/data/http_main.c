@@ -22,8 +22,9 @@ enum { NOBODY = 65534, PROGRESS_MS = 100 };
 
 struct order {
 	const char *url, *sha256;
-	uint64_t size, max_bytes, limit_ms;
+	uint64_t size, source, max_bytes, limit_ms;
 	int64_t revalidate;
+	atomic_bool given_up; // another file of its source is missing
 };
 
 struct helper {
@@ -54,6 +55,7 @@ static int decode_order(
 		{"url", json_decode_string, AT(url), JSON_REQUIRED},
 		{"sha256", json_decode_string, AT(sha256), 0},
 		{"size", json_decode_uint64, AT(size), 0},
+		{"source", json_decode_uint64, AT(source), JSON_REQUIRED},
 		{"max_bytes", json_decode_uint64, AT(max_bytes), 0},
 		{"limit_ms", json_decode_uint64, AT(limit_ms), 0},
 		{"revalidate", json_decode_int64, AT(revalidate), 0},
@@ -112,12 +114,23 @@ static void reply(struct helper *h, const struct data_http_reply *r)
 		_exit(1);
 }
 
+// Without one of its files a source is not needed; whether all of them are over then, our starter
+// says. It has heard of the first.
+static void give_up(struct helper *h, uint64_t source)
+{
+	for (size_t i = 0; i < h->count; i++)
+		if (h->orders[i].source == source)
+			atomic_store(&h->orders[i].given_up, true);
+}
+
 // What there is no room for is left out: the next one says more.
 static int on_progress(void *data, uint64_t done, uint64_t total)
 {
 	struct task *t = data;
 	struct pollfd room = {.fd = DATA_HTTP_SOCKET, .events = POLLOUT};
 	int64_t now = now_ms();
+	if (atomic_load(&t->helper->orders[t->index].given_up))
+		return -1;
 	if (now - t->told_ms < PROGRESS_MS || poll(&room, 1, 0) != 1)
 		return 0;
 	t->told_ms = now;
@@ -156,6 +169,11 @@ static void fetch(struct helper *h, size_t index)
 	cleanup_download_result struct download_result result;
 	struct data_http_reply r = {.verb = DATA_HTTP_DONE, .index = (uint32_t)index};
 	enum data_failure failure;
+	if (atomic_load(&h->orders[index].given_up)) {
+		r.failure = DATA_NOT_FOUND;
+		reply(h, &r);
+		return;
+	}
 	if (download_get(h->cache, &options, &result, &failure, &r.error) == 0) {
 		memcpy(r.sha256, result.sha256, sizeof(r.sha256));
 		r.done = result.size;
@@ -168,6 +186,8 @@ static void fetch(struct helper *h, size_t index)
 	reply(h, &r);
 	if (failure == DATA_OK)
 		steal_fd(&result.fd);
+	if (failure == DATA_NOT_FOUND)
+		give_up(h, o->source);
 }
 
 static void *work(void *data)

@@ -214,48 +214,56 @@ static void on_http_notice(void *data, size_t index, const char *text)
 	prepare_notice(p, line.text);
 }
 
-// Those of one source that failed and is optional are not asked for again.
-static void leave_out(struct prepare *p, size_t source)
+// What is optional may be missing; what else becomes of its files is nobody's concern then.
+static bool on_http_failed(void *data, size_t index, enum data_failure failure)
+{
+	struct prepare *p = data;
+	size_t source = p->files[index].source;
+	if (p->ready[source].absent)
+		return true;
+	p->current = source;
+	prepare_fail(p, failure);
+	return absent(p, source) == 0;
+}
+
+// All that may still be needed.
+static void ask_again(struct prepare *p)
 {
 	size_t n = 0;
-	for (size_t i = 0; i < p->file_count; i++)
-		if (p->files[i].source != source)
-			p->files[n++] = p->files[i];
+	for (size_t i = 0; i < p->file_count; i++) {
+		struct data_http_file *f = &p->files[i];
+		if (p->ready[f->source].absent)
+			continue;
+		f->complete = false;
+		f->before += f->fetched;
+		f->fetched = 0;
+		p->files[n++] = *f;
+	}
 	p->file_count = n;
 }
 
 static int fetch(struct prepare *p, struct error *err)
 {
-	bool made_room = false;
-	while (p->file_count) {
+	for (bool made_room = false; p->file_count; made_room = true) {
 		struct data_http h = {.cache = &p->cache,
 			.policy = p->options->policy,
 			.files = p->files,
 			.count = p->file_count,
 			.progress = on_http_progress,
 			.notice = on_http_notice,
+			.forgive = on_http_failed,
 			.data = p};
 		if (data_http_fetch(&h, err) == 0)
 			return 0;
-		p->current = p->files[h.failed].source;
-		prepare_fail(p, h.failure);
 		const struct data_http_file *f = &p->files[h.failed];
+		p->current = f->source;
+		prepare_fail(p, h.failure);
 		// The helper may only evict downloads; folders made of them keep those.
-		if (h.failure == DATA_NO_SPACE && !made_room) {
-			made_room = true;
-			if (cache_evict_trees(
-				    &p->cache, f->total ? f->total : f->done + ROOM_STEP, err) < 0)
-				return -1;
-		} else if (absent(p, p->current) == 0) {
-			leave_out(p, p->current);
-		} else {
+		if (h.failure != DATA_NO_SPACE || made_room ||
+			cache_evict_trees(
+				&p->cache, f->total ? f->total : f->done + ROOM_STEP, err) < 0)
 			return -1;
-		}
-		for (size_t i = 0; i < p->file_count; i++) {
-			p->files[i].complete = false;
-			p->files[i].before += p->files[i].fetched;
-			p->files[i].fetched = 0;
-		}
+		ask_again(p);
 	}
 	return 0;
 }

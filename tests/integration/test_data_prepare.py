@@ -206,6 +206,25 @@ def test_optional(server, prepare):
     assert prepare(forbidden)["failure"] == "DataForbidden"
 
 
+def test_what_is_missing_does_not_disturb_others(server, prepare):
+    """Of a missing optional input nothing more is fetched; the others are asked for once."""
+    late = {"statuses": [404], "before": lambda _: time.sleep(0.4)}
+    missing = [{"url": server.add("/none", b"", **late)}]
+    missing += [{"url": server.add("/slow", DATA, rate=100_000)}]
+    missing += [{"url": server.add(f"/later{i}", b"later")} for i in range(2)]
+    present = [{"url": server.add(f"/{i}", DATA, rate=500_000)} for i in range(2)]
+    said = prepare(
+        {"kind": HTTP, "files": present}, {"kind": HTTP, "files": missing, "optional": True}
+    )
+    assert said["failure"] == "DataOk", said["text"]
+    ready, absent = said["ready"]
+    assert absent["absent"] and not ready["absent"]
+    assert ready["fetched"] == ready["bytes"] == 2 * len(DATA) and not ready["reused"]
+    asked = [entry["path"] for entry in server.log]
+    assert asked.count("/0") == asked.count("/1") == 1 and "/later1" not in asked, asked
+    assert said["seconds"] < 5  # the slow one takes 7 s
+
+
 def test_canceled(server, prepare):
     """A signal ends it at once, and no helper stays."""
     source = {"kind": HTTP, "files": [{"url": server.add("/a", DATA, rate=50_000)}]}

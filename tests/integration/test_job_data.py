@@ -131,9 +131,7 @@ true
         document, folder = last(stoker)
         (phase,) = [p for p in document["phases"] if p["name"] == "inputs"]
         if server.sent():
-            # What is missing and optional has the others asked for again; one that had just come then
-            # counts as reused.
-            assert phase["bytes"] > 0, phase
+            assert 300_000 < phase["bytes"] and "0 of them reused" in phase["detail"], phase
         server.forget()
         scripted.forget()
     asked = [e["path"] for e in server.log]
