@@ -118,6 +118,7 @@ static int take_done(struct data_http *h, struct data_http_reply *r, struct erro
 	memcpy(f->sha256, r->sha256, sizeof(f->sha256));
 	f->reused = r->reused;
 	f->complete = true;
+	h->arrived(h->data, r->index);
 	return 0;
 }
 

@@ -34,6 +34,8 @@ struct data_http {
 	// Bytes of a file have come; other than 0 gives up: canceled.
 	int (*progress)(void *data, size_t index);
 	void (*notice)(void *data, size_t index, const char *text);
+	// A file is complete, while others may still come.
+	void (*arrived)(void *data, size_t index);
 	// A file failed: does its source matter? If not, the others go on.
 	bool (*forgive)(void *data, size_t index, enum data_failure failure);
 	void *data;

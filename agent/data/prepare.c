@@ -214,6 +214,17 @@ static void on_http_notice(void *data, size_t index, const char *text)
 	prepare_notice(p, line.text);
 }
 
+// Hashed while others still come. If there is anything wrong with it, that is said when it is used.
+static void on_http_arrived(void *data, size_t index)
+{
+	struct prepare *p = data;
+	cleanup_fd int object = -1;
+	char kept[120];
+	struct error later;
+	p->current = p->files[index].source;
+	prepare_object_lease(p, p->files[index].sha256, kept, &object, &later);
+}
+
 // What is optional may be missing; what else becomes of its files is nobody's concern then.
 static bool on_http_failed(void *data, size_t index, enum data_failure failure)
 {
@@ -251,6 +262,7 @@ static int fetch(struct prepare *p, struct error *err)
 			.count = p->file_count,
 			.progress = on_http_progress,
 			.notice = on_http_notice,
+			.arrived = on_http_arrived,
 			.forgive = on_http_failed,
 			.data = p};
 		if (data_http_fetch(&h, err) == 0)

@@ -206,6 +206,20 @@ def test_optional(server, prepare):
     assert prepare(forbidden)["failure"] == "DataForbidden"
 
 
+def test_hashed_while_others_come(tmp, server, prepare):
+    """Root takes over what is complete without waiting for the rest."""
+    files = [{"url": server.add("/quick", b"quick")}]
+    files += [{"url": server.add("/slow", DATA, rate=200_000)}]
+    process = prepare({"kind": HTTP, "files": files}, start_only=True)
+    kept = tmp / f"state/datasets/objects/sha256/{digest(b'quick')[:2]}/{digest(b'quick')}"
+    while not (kept.exists() and kept.stat().st_uid == 0 and kept.stat().st_mode & 0o777 == 0o444):
+        assert server.sent() < len(DATA) and process.poll() is None
+        time.sleep(0.01)
+    assert server.sent() < len(DATA)
+    said = json.loads(process.communicate(timeout=20)[0])
+    assert one(said)["fetched"] == len(DATA) + 5
+
+
 def test_what_is_missing_does_not_disturb_others(server, prepare):
     """Of a missing optional input nothing more is fetched; the others are asked for once."""
     late = {"statuses": [404], "before": lambda _: time.sleep(0.4)}
