@@ -8,7 +8,7 @@
 
 enum {
 	STEP = 256 * 1024,
-	THREAD_BYTES = 1024 * 1024,   // below, a thread costs more than it gives
+	THREAD_BYTES = 1024 * 1024, // below, a thread costs more than it gives
 };
 
 void download_hash_init(struct download_hash *h, int fd)

@@ -12,7 +12,7 @@
 
 enum {
 	NOTE_MAX = 64 * 1024,
-	NOTE_BYTES = 512 * 1024, // a beginning below is not worth a note
+	NOTE_BYTES = 512 * 1024,     // a beginning below is not worth a note
 	DISK_STEP = 8 * 1024 * 1024, // sent to the disk so often, so that the end need not wait
 };
 

@@ -20,7 +20,7 @@ struct download_part {
 	char name[65];
 	const char *url; // not owned
 	int fd;
-	uint64_t have; // with what is gathered
+	uint64_t have;	// with what is gathered
 	char *gathered; // the last bytes, which are not in the file yet; DOWNLOAD_PART_WRITE
 	size_t gathered_size;
 	bool sized; // the size of the whole is known:
