@@ -52,11 +52,16 @@ int request_query_number(const struct request *r, const char *name, uint64_t min
 bool request_query_flag(const struct request *r, const char *name); // "1" or "true"
 // The body as JSON (an object), within the bounds for foreign documents.
 int request_json(struct request *r, const struct json **document, struct error *err);
+// What the server has counted, as Prometheus reads it.
+void request_metrics(struct request *r, struct buffer *out);
 // Is the client still there? For those who wait.
 bool request_is_alive(struct request *r);
 
 void reply_header(struct request *r, const char *name, const char *value); // for the reply that follows
 int reply_json(struct request *r, int status, struct json_writer *w, struct error *err);
+// Takes the buffer's bytes.
+int reply_text(struct request *r, int status, struct buffer *b, const char *media_type,
+	struct error *err);
 int reply_empty(struct request *r, int status, struct error *err);
 // A part of a file; takes the descriptor.
 int reply_file(struct request *r, int status, int fd, uint64_t offset, uint64_t size,
