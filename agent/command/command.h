@@ -3,8 +3,8 @@
 // The verbs of the `stoker` command line, one file each, and what they share.
 #pragma once
 
-#include "agent/command/options.h"
 #include "agent/config/config.h"
+#include "base/options.h"
 #include "oci/store/pull.h"
 
 // What every verb gets. main() owns it.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/command/options.h"
+#include "base/options.h"
 
 #include "base/buffer.h"
 #include "base/text.h"

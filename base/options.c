@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/command/options.h"
+#include "base/options.h"
 
 #include "base/memory.h"
 #include "base/text.h"
@@ -12,10 +12,15 @@ void option_strings_release(struct option_strings *s)
 	*s = (struct option_strings){0};
 }
 
+static const char *program_of(const struct options_usage *usage)
+{
+	return usage->program ? usage->program : "stoker";
+}
+
 static void print_help(const struct option *options, const struct options_usage *usage)
 {
-	printf("Usage: stoker %s [OPTIONS] %s\n\n%s\n\nOptions:\n", usage->verb, usage->arguments,
-		usage->summary);
+	printf("Usage: %s %s [OPTIONS] %s\n\n%s\n\nOptions:\n", program_of(usage), usage->verb,
+		usage->arguments, usage->summary);
 	for (const struct option *o = options; o->type != OPTION_END; o++) {
 		char left[64];
 		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", o->letter ? '-' : ' ',
@@ -55,8 +60,8 @@ static int usage_error(
 	const struct parser *p, struct error *err, const char *what, const char *which)
 {
 	const char *verb = p->usage->verb;
-	return error_set(err, ERROR_INVALID, "%s %s; see: stoker %s%s--help", what, which, verb,
-		*verb ? " " : "");
+	return error_set(err, ERROR_INVALID, "%s %s; see: %s %s%s--help", what, which,
+		program_of(p->usage), verb, *verb ? " " : "");
 }
 
 static int store(

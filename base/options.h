@@ -36,6 +36,7 @@ struct options_usage {
 	const char *arguments; // "REF DIR"
 	const char *summary;   // what the verb does, one or two sentences
 	const char *more;      // further paragraphs of --help, may be NULL
+	const char *program;   // NULL: "stoker"
 	void (*help)(void);    // prints --help instead, may be NULL
 	int least, most;       // positional arguments; most -1: any number
 };
