@@ -16,7 +16,7 @@ import ociimage
 import pytest
 import registries
 
-pytest_plugins = ["condalab"]
+pytest_plugins = ["condalab", "controller"]
 
 PR_SET_CHILD_SUBREAPER = 36
 # What the kernel says when something is wrong, as a pattern; both file systems also say what is fine.
