@@ -146,7 +146,9 @@ static int open_and_serve(struct command *c, const struct place *p, struct error
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
 	if (command_open(c, err) < 0)
-		return -1;
+		return err->kind == ERROR_NOT_FOUND
+			       ? error_context(err, "first comes stoker-controller init")
+			       : -1;
 	struct controller *k = &c->controller;
 	k->hub = hub_new();
 	database_on_notify(k->db, tell_hub, k->hub);

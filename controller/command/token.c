@@ -32,30 +32,30 @@ static int make_write(struct database_tx *tx, void *data, struct error *err)
 	return token_make(tx, &m->options, m->text, err);
 }
 
-static int create(struct command *c, const struct asked *asked, struct error *err)
+static int check_create(const struct asked *asked, struct making *m, struct error *err)
 {
-	struct making m = {.options.owner = asked->user};
 	int64_t seconds = 0;
-	if (!asked->role) {
-		c->usage_error = true;
+	if (!asked->role)
 		return error_set(err, ERROR_INVALID, "--role is missing");
-	}
-	if (asked->expires && (!parse_duration(asked->expires, &seconds) || seconds < 1)) {
-		c->usage_error = true;
+	if (asked->expires && (!parse_duration(asked->expires, &seconds) || seconds < 1))
 		return error_set(
 			err, ERROR_INVALID, "--expires: must be a time such as 30d or 12h");
-	}
-	if (seconds)
-		m.options.expires = wall_ms() + seconds * 1000;
-	if (token_options_check(&m.options, asked->role, err) < 0 ||
-		database_write(c->controller.db, make_write, &m, err) < 0)
+	m->options.owner = asked->user;
+	m->options.expires = seconds ? wall_ms() + seconds * 1000 : 0;
+	return token_options_check(&m->options, asked->role, err);
+}
+
+static int create(
+	struct command *c, const struct asked *asked, struct making *making, struct error *err)
+{
+	if (database_write(c->controller.db, make_write, making, err) < 0)
 		return -1;
 	if (!asked->json) {
-		printf("%s\n", m.text);
+		printf("%s\n", making->text);
 		return 0;
 	}
 	cleanup_json_writer struct json_writer *w = json_writer_new(true);
-	token_write(w, &m.options, m.text);
+	token_write(w, &making->options, making->text);
 	return command_print_json(w, err);
 }
 
@@ -127,15 +127,17 @@ int command_token(struct command *c, int argc, char **argv, struct error *err)
 	int rc = command_options(c, options, &usage, false, argc, argv, &rest, &count, err);
 	if (rc != OPTIONS_OK)
 		return rc == OPTIONS_HELP ? 0 : -1;
-	bool revoke = streq(rest[0], "revoke");
-	if ((!revoke && !streq(rest[0], "create") && !streq(rest[0], "list")) ||
-		count != (revoke ? 2 : 1)) {
-		c->usage_error = true;
+	struct making making = {0};
+	c->usage_error = true;
+	bool revoke = streq(rest[0], "revoke"), is_create = streq(rest[0], "create");
+	if ((!revoke && !is_create && !streq(rest[0], "list")) || count != (revoke ? 2 : 1))
 		return error_set(err, ERROR_INVALID, "must be one of: create, revoke ID, list");
-	}
+	if (is_create && check_create(&asked, &making, err) < 0)
+		return -1;
+	c->usage_error = false;
 	if (command_open(c, err) < 0)
 		return -1;
 	if (revoke)
 		return database_write(c->controller.db, revoke_write, rest[1], err);
-	return streq(rest[0], "create") ? create(c, &asked, err) : list(c, &asked, err);
+	return is_create ? create(c, &asked, &making, err) : list(c, &asked, err);
 }

@@ -21,7 +21,7 @@ int token_options_check(struct token_options *o, const char *role, struct error 
 {
 	if (role_find(role, &o->role) < 0 || !(o->role & (ROLE_ADMIN | ROLE_USER | ROLE_JOIN)))
 		return error_set(err, ERROR_INVALID, "role: must be admin, user or join");
-	if (o->role == ROLE_USER && !o->owner)
+	if (o->role == ROLE_USER && (!o->owner || !*o->owner))
 		return error_set(err, ERROR_INVALID, "user: is needed for the role user");
 	if (!o->owner)
 		o->owner = o->role == ROLE_ADMIN ? "admin" : "";

@@ -52,7 +52,7 @@ def command(*args, check=True, env=None):
 
 
 class Controller:
-    """init is run at once, serve by start(). `options` go to both (`--database`, `--files`), `serve_options` to serve."""
+    """init is run at once, serve by start(). `options` go to both (`--database`, `--files`)."""
 
     def __init__(self, folder, options=(), serve_options=(), env=None, initialise=True, tls=False):
         self.folder = pathlib.Path(folder)
@@ -121,7 +121,7 @@ class Controller:
         token = self.admin if token is None else token
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        if body is not None and not isinstance(body, (bytes, bytearray)):
+        if body is not None and not isinstance(body, bytes | bytearray):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
