@@ -19,6 +19,8 @@ route_fn files_post, files_changes, files_manifest;
 // The bytes of one from `offset` on, or those of Range.
 int files_reply_bytes(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
+// A blob of so many bytes.
+int files_reply_blob(struct request *r, const char *blob, uint64_t size, struct error *err);
 // As they come, from there on, until the file is complete, replaced by another, or the run has ended without it.
 int files_reply_follow(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);

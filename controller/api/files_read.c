@@ -88,6 +88,11 @@ static int send_blob(struct request *r, int status, const char *blob, uint64_t f
 	return reply_stream(r, &stream, err);
 }
 
+int files_reply_blob(struct request *r, const char *blob, uint64_t size, struct error *err)
+{
+	return send_blob(r, 200, blob, 0, size, err);
+}
+
 int files_reply_bytes(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err)
 {

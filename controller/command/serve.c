@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/log.h"
 #include "base/text.h"
+#include "base/time.h"
 #include "controller/api/api.h"
 #include "controller/command/command.h"
 #include "controller/command/notify.h"
+#include "controller/state/housekeeping.h"
 
 #include <arpa/inet.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
 // Requests under way get so long when the controller is asked to end; systemd gives 90 s.
-enum { STOP_MS = 15 * 1000, ADDRESS_MAX = 64 };
+enum { STOP_MS = 15 * 1000, ADDRESS_MAX = 64, HOUSE_MS = 1000 };
 
 static const struct options_usage usage = {
 	.program = "stoker-controller",
@@ -23,6 +26,11 @@ static const struct options_usage usage = {
 static const struct route *const routes[] = {
 	api_status,
 	api_tokens,
+	api_runs,
+	api_events,
+	api_snapshots,
+	api_nodes,
+	api_poll,
 	api_files,
 	api_metrics,
 	api_models,
@@ -120,17 +128,42 @@ static void announce(const struct settings *s, const struct place *p, uint16_t p
 	notify_manager("READY=1");
 }
 
+// A failure is the next second's matter: a database that is away comes back, and until then nothing can be decided.
+static void *keep_house(void *data)
+{
+	struct controller *k = data;
+	struct error err;
+	bool failed = false;
+	for (uint64_t seen = hub_count(k->hub, "house"); !hub_is_stopped(k->hub);) {
+		bool now_failed = housekeeping(k, wall_ms(), &err) < 0;
+		if (now_failed && !failed)
+			log_error("housekeeping: %s", err.text);
+		failed = now_failed;
+		hub_wait(k->hub, "house", seen, HOUSE_MS);
+	}
+	return NULL;
+}
+
 static int serve(struct command *c, const struct place *p, const sigset_t *ends, struct error *err)
 {
+	pthread_t house;
+	if (housekeeping_begin(&c->controller, wall_ms(), err) < 0)
+		return -1;
 	struct server *server = start(c, p, err);
 	if (!server)
 		return -1;
+	int rc = pthread_create(&house, NULL, keep_house, &c->controller);
+	if (rc) {
+		server_stop(server, 0);
+		return error_set_errno(err, rc, "start a thread");
+	}
 	announce(&c->settings, p, server_port(server));
 	int signo = sigwaitinfo(ends, NULL);
 	log_info("%s: ending", signo > 0 ? strsignal(signo) : "no signal");
 	notify_manager("STOPPING=1");
 	hub_stop(c->controller.hub);
 	server_stop(server, STOP_MS);
+	pthread_join(house, NULL);
 	return 0;
 }
 

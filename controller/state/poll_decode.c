@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/state/poll.h"
+
+#include "base/json_decode.h"
+#include "base/text.h"
+
+static int decode_texts(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct json_strings list;
+	if (json_decode_strings(d, value, &list, err) < 0)
+		return -1;
+	if (list.count > POLL_NAMES_MAX)
+		return json_decode_fail(d, value, err, ERROR_LIMIT, "more than %d", POLL_NAMES_MAX);
+	*(const char *const **)target = list.items;
+	return 0;
+}
+
+static int decode_object(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	if (value->type != JSON_OBJECT)
+		return json_decode_fail(d, value, err, ERROR_INVALID, "must be an object");
+	*(const struct json **)target = value;
+	return 0;
+}
+
+static const struct json_field attempt_fields[] = {
+	{"run", json_decode_string, offsetof(struct poll_attempt, run), JSON_REQUIRED},
+	{"attempt", json_decode_int64, offsetof(struct poll_attempt, attempt), JSON_REQUIRED},
+	{"sequence", json_decode_int64, offsetof(struct poll_attempt, sequence), JSON_REQUIRED},
+	{"state", json_decode_string, offsetof(struct poll_attempt, state), JSON_REQUIRED},
+	{"canceling", json_decode_bool, offsetof(struct poll_attempt, canceling), 0},
+	{"phase", json_decode_string, offsetof(struct poll_attempt, phase), JSON_NULLABLE},
+	{"progress", decode_object, offsetof(struct poll_attempt, progress), JSON_NULLABLE},
+	{"started", json_decode_int64, offsetof(struct poll_attempt, started), JSON_NULLABLE},
+	{"ended", json_decode_int64, offsetof(struct poll_attempt, ended), JSON_NULLABLE},
+	{"environment", json_decode_string, offsetof(struct poll_attempt, environment),
+		JSON_NULLABLE},
+	{"result", json_decode_string, offsetof(struct poll_attempt, result), JSON_NULLABLE},
+	{"cause", decode_object, offsetof(struct poll_attempt, cause), JSON_NULLABLE},
+	{"exit_status", json_decode_int64, offsetof(struct poll_attempt, exit_status),
+		JSON_NULLABLE},
+	{"upload", decode_object, offsetof(struct poll_attempt, upload), JSON_NULLABLE},
+	{"retries", json_decode_int64, offsetof(struct poll_attempt, retries), 0},
+	{0},
+};
+
+static bool is_one_of(const char *text, const char *const *words)
+{
+	for (; *words; words++)
+		if (streq(text, *words))
+			return true;
+	return false;
+}
+
+static int decode_attempt(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	static const char *const states[] = {
+		"accepted", "preparing", "running", "finalizing", "ended", NULL};
+	static const char *const results[] = {"Completed", "Failed", "Canceled", NULL};
+	struct poll_attempt *t = target;
+	t->exit_status = -1;
+	if (json_decode_object(d, value, attempt_fields, true, t, err) < 0)
+		return -1;
+	if (!is_one_of(t->state, states))
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"state: must be accepted, preparing, running, finalizing or ended");
+	if (t->sequence < 0 || t->attempt < 1)
+		return json_decode_fail(
+			d, value, err, ERROR_INVALID, "attempt and sequence: must be positive");
+	if (streq(t->state, "ended") && (!t->result || !is_one_of(t->result, results)))
+		return json_decode_fail(d, value, err, ERROR_INVALID,
+			"result: must be Completed, Failed or Canceled");
+	return 0;
+}
+
+static int decode_attempts(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct poll *p = d->context;
+	(void)target;
+	return json_decode_array(d, value, decode_attempt, sizeof(struct poll_attempt),
+		POLL_ATTEMPTS_MAX, (void **)&p->attempts, &p->attempt_count, err);
+}
+
+// cpus, memory and gpus are read; all of it is kept for people to see.
+static int read_resources(struct json_decoder *d, struct poll *p, struct error *err)
+{
+	struct resources {
+		double cpus;
+		uint64_t memory, disk;
+		const struct json *gpus, *labels;
+	} r = {0};
+	static const struct json_field fields[] = {
+		{"cpus", json_decode_double, offsetof(struct resources, cpus), JSON_REQUIRED},
+		{"memory", json_decode_uint64, offsetof(struct resources, memory), JSON_REQUIRED},
+		{"disk", json_decode_uint64, offsetof(struct resources, disk), 0},
+		{"gpus", json_decode_any, offsetof(struct resources, gpus), 0},
+		{"labels", json_decode_any, offsetof(struct resources, labels), 0},
+		{0},
+	};
+	if (json_decode_object(d, p->resources, fields, false, &r, err) < 0)
+		return -1;
+	if (r.cpus < 0 || r.cpus > JOB_CPUS_MAX || r.memory > INT64_MAX / 2)
+		return json_decode_fail(
+			d, p->resources, err, ERROR_INVALID, "resources: out of all bounds");
+	p->cpus = r.cpus;
+	p->memory = r.memory;
+	p->gpus = r.gpus && r.gpus->type == JSON_ARRAY ? r.gpus->count : 0;
+	return 0;
+}
+
+int poll_decode(struct arena *a, const struct json *document, bool report, struct poll *p,
+	struct error *err)
+{
+	static const struct json_field fields[] = {
+		{"attempts", decode_attempts, 0, JSON_REQUIRED},
+		{"boot", json_decode_string, offsetof(struct poll, boot), 0},
+		{"instance", json_decode_string, offsetof(struct poll, instance), 0},
+		{"version", json_decode_string, offsetof(struct poll, version), 0},
+		{"wait_ms", json_decode_uint64, offsetof(struct poll, wait_ms), 0},
+		{"draining", json_decode_bool, offsetof(struct poll, draining), 0},
+		{"resources", decode_object, offsetof(struct poll, resources), JSON_NULLABLE},
+		{"images", decode_texts, offsetof(struct poll, images), JSON_NULLABLE},
+		{"environments", decode_texts, offsetof(struct poll, environments), JSON_NULLABLE},
+		{0},
+	};
+	static const struct json_field only_attempts[] = {
+		{"attempts", decode_attempts, 0, JSON_REQUIRED},
+		{0},
+	};
+	struct json_decoder d = {.arena = a, .document = "body", .context = p};
+	*p = (struct poll){0};
+	if (json_decode_object(&d, document, report ? only_attempts : fields, true, p, err) < 0)
+		return -1;
+	if (p->wait_ms > POLL_WAIT_MS_MAX)
+		p->wait_ms = POLL_WAIT_MS_MAX;
+	return p->resources ? read_resources(&d, p, err) : 0;
+}

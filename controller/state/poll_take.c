@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/state/poll.h"
+
+#include "base/text.h"
+#include "controller/state/run.h"
+#include "controller/state/schedule.h"
+
+struct taking {
+	struct database_tx *tx;
+	struct arena *arena;
+	struct controller *controller;
+	const char *node;
+	int64_t now;
+	bool freed; // there may be room for other runs
+};
+
+// ---- the node
+
+static int put_names(struct taking *t, const char *kind, const char *const *names, struct error *err)
+{
+	if (!names)
+		return 0;
+	if (database_run(t->tx, t->arena, "DELETE FROM node_has WHERE node = ?1 AND kind = ?2",
+		    database_values(database_text(t->node), database_text(kind)), NULL, err) < 0)
+		return -1;
+	for (; *names; names++)
+		if (database_run(t->tx, t->arena,
+			    "INSERT INTO node_has (node, kind, name) VALUES (?1, ?2, ?3) "
+			    "ON CONFLICT (node, kind, name) DO NOTHING",
+			    database_values(database_text(t->node), database_text(kind),
+				    database_text(*names)),
+			    NULL, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int put_resources(struct taking *t, const struct poll *p, struct error *err)
+{
+	if (!p->resources)
+		return 0;
+	t->freed = true;
+	return database_run(t->tx, t->arena,
+		       "UPDATE node SET resources = ?2, cpus = ?3, memory = ?4, gpus = ?5, version = "
+		       "?6, boot = ?7, instance = ?8 WHERE id = ?1",
+		       database_values(database_text(t->node),
+			       database_text(run_json_text(t->arena, p->resources)),
+			       database_real(p->cpus), database_integer((int64_t)p->memory),
+			       database_integer((int64_t)p->gpus), database_text(p->version),
+			       database_text(p->boot), database_text(p->instance)),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
+
+static int put_node(struct taking *t, const struct poll *p, struct error *err)
+{
+	int64_t n = database_run(t->tx, t->arena,
+		"UPDATE node SET last_seen = ?2, draining = ?3 WHERE id = ?1 AND removed IS NULL",
+		database_values(database_text(t->node), database_integer(t->now),
+			database_integer(p->draining)),
+		NULL, err);
+	if (n == 0)
+		return error_set(err, ERROR_DENIED, "the node was removed");
+	return n < 0 || put_resources(t, p, err) < 0 ||
+			       put_names(t, "image", p->images, err) < 0 ||
+			       put_names(t, "environment", p->environments, err) < 0
+		       ? -1
+		       : 0;
+}
+
+// ---- attempts
+
+static const char *run_state_of(const char *state)
+{
+	return streq(state, "running")	    ? "Running"
+	       : streq(state, "finalizing") ? "Finalizing"
+					    : "Preparing";
+}
+
+static int put_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	return database_run(t->tx, t->arena,
+		       "UPDATE attempt SET state = ?3, sequence = ?4, started = ?5, environment = ?6, "
+		       "retries = ?7, exit_status = ?8, cause = ?9, result = ?10 "
+		       "WHERE run = ?1 AND attempt = ?2",
+		       database_values(database_text(p->run), database_integer(p->attempt),
+			       database_text(p->state), database_integer(p->sequence),
+			       p->started ? database_integer(p->started) : database_text(NULL),
+			       database_text(p->environment), database_integer(p->retries),
+			       p->exit_status < 0 ? database_text(NULL)
+						  : database_integer(p->exit_status),
+			       database_text(run_json_text(t->arena, p->cause)),
+			       database_text(p->result)),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
+
+static int put_run(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	return database_run(t->tx, t->arena,
+		       "UPDATE run SET state = ?2, phase = ?3, progress = ?4, "
+		       "started = COALESCE(started, ?5), upload = COALESCE(?6, upload) WHERE id = ?1",
+		       database_values(database_text(p->run), database_text(run_state_of(p->state)),
+			       database_text(p->phase),
+			       database_text(run_json_text(t->arena, p->progress)),
+			       p->started ? database_integer(p->started) : database_text(NULL),
+			       database_text(run_json_text(t->arena, p->upload))),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
+
+// Which environment jobs of this kind come to have: the next one goes where it is.
+static int learn_environment(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	if (!p->environment)
+		return 0;
+	return database_run(t->tx, t->arena,
+		       "INSERT INTO environment (hint, name, seen) SELECT hint, ?2, ?3 FROM run "
+		       "WHERE id = ?1 AND hint IS NOT NULL ON CONFLICT (hint) DO UPDATE SET "
+		       "name = excluded.name, seen = excluded.seen",
+		       database_values(database_text(p->run), database_text(p->environment),
+			       database_integer(t->now)),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
+
+static int tell_phase(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	cleanup_buffer struct buffer b = {0};
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "phase", p->phase);
+	if (p->progress) {
+		json_write_key(w, "progress");
+		json_write_tree(w, p->progress);
+	}
+	json_write_close_object(w);
+	if (json_writer_finish(w, &b, err) < 0)
+		return -1;
+	return run_event(t->tx, t->arena, p->run, "phase", b.data, t->now, err);
+}
+
+static int end_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	t->freed = true;
+	return schedule_release(t->tx, t->arena, p->run, p->attempt, "ended", t->now, err) < 0
+		       ? -1
+		       : run_end(t->tx, t->arena, p->run, p->result,
+				 run_json_text(t->arena, p->cause), t->now, err);
+}
+
+static int take_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
+{
+	struct database_rows rows;
+	int64_t lease = t->now + t->controller->limits.lease_ms;
+	if (database_run(t->tx, t->arena,
+		    "UPDATE attempt SET lease_until = ?4 WHERE run = ?1 AND attempt = ?2 AND node = ?3 "
+		    "AND open = 1 RETURNING state, sequence, (SELECT phase FROM run WHERE id = ?1)",
+		    database_values(database_text(p->run), database_integer(p->attempt),
+			    database_text(t->node), database_integer(lease)),
+		    &rows, err) < 0)
+		return -1;
+	if (!rows.count || database_get_integer(&rows, 0, 1, 0) >= p->sequence)
+		return 0;
+	const char *state = database_get_text(&rows, 0, 0), *phase = database_get_text(&rows, 0, 2);
+	if (put_attempt(t, p, err) < 0 || put_run(t, p, err) < 0 || learn_environment(t, p, err) < 0)
+		return -1;
+	if (streq(p->state, "ended"))
+		return end_attempt(t, p, err);
+	if (!streq(run_state_of(state), run_state_of(p->state)) || streq(state, "assigned"))
+		return run_event_state(t->tx, t->arena, p->run, t->now, err);
+	if (p->progress || !streq(phase ? phase : "", p->phase ? p->phase : ""))
+		return tell_phase(t, p, err);
+	return 0;
+}
+
+int poll_take(struct database_tx *tx, struct arena *a, struct controller *c, const char *node,
+	const struct poll *p, bool report, int64_t now, struct error *err)
+{
+	struct taking t = {.tx = tx, .arena = a, .controller = c, .node = node, .now = now};
+	if (!report && put_node(&t, p, err) < 0)
+		return -1;
+	for (size_t i = 0; i < p->attempt_count; i++)
+		if (take_attempt(&t, &p->attempts[i], err) < 0)
+			return -1;
+	return t.freed ? schedule(tx, a, c, now, err) : 0;
+}

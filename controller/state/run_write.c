@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs as JSON, as docs/protocol.md has them.
+#include "controller/state/run.h"
+
+#include "base/text.h"
+
+static const char columns[] =
+	"r.id, r.experiment, r.owner, r.state, r.phase, r.progress, r.cause, r.upload, r.created, "
+	"r.started, r.ended, r.attempt, r.node, r.cancel_requested, r.snapshot, r.properties, r.job, "
+	"n.last_seen, n.name";
+enum { ID, EXPERIMENT, OWNER, STATE, PHASE, PROGRESS, CAUSE, UPLOAD, CREATED, STARTED, ENDED, ATTEMPT,
+	NODE, CANCEL, SNAPSHOT, PROPERTIES, JOB, LAST_SEEN, NODE_NAME };
+
+void run_write_document(struct json_writer *w, struct arena *a, const char *key, const char *text)
+{
+	struct error ignored;
+	const struct json *tree =
+		text ? json_parse(a, text, strlen(text), key, NULL, &ignored) : NULL;
+	json_write_key(w, key);
+	if (tree)
+		json_write_tree(w, tree);
+	else
+		json_write_null(w);
+}
+
+static void write_time(struct json_writer *w, const char *key, const struct database_rows *rows,
+	size_t i, size_t column)
+{
+	int64_t ms = database_get_integer(rows, i, column, 0);
+	if (ms)
+		json_write_member_int(w, key, ms);
+	else {
+		json_write_key(w, key);
+		json_write_null(w);
+	}
+}
+
+// A node that has been silent for a lease may be gone; that is not decided before its lease has run out.
+static const char *shown_state(const struct database_rows *rows, size_t i, int64_t now,
+	const struct controller_limits *limits)
+{
+	const char *state = database_get_text(rows, i, STATE);
+	if (database_get_integer(rows, i, ENDED, 0) || streq(state, "NotStarted"))
+		return state;
+	int64_t seen = database_get_integer(rows, i, LAST_SEEN, 0);
+	if (seen && now - seen > limits->lease_ms)
+		return "NotResponding";
+	return database_get_integer(rows, i, CANCEL, 0) ? "CancelRequested" : state;
+}
+
+static void write_short(struct json_writer *w, struct arena *a, const struct database_rows *rows,
+	size_t i, int64_t now, const struct controller_limits *limits)
+{
+	json_write_member(w, "id", database_get_text(rows, i, ID));
+	json_write_member(w, "experiment", database_get_text(rows, i, EXPERIMENT));
+	json_write_member(w, "user", database_get_text(rows, i, OWNER));
+	json_write_member(w, "state", shown_state(rows, i, now, limits));
+	json_write_member(w, "phase", database_get_text(rows, i, PHASE));
+	run_write_document(w, a, "progress", database_get_text(rows, i, PROGRESS));
+	run_write_document(w, a, "cause", database_get_text(rows, i, CAUSE));
+	run_write_document(w, a, "upload", database_get_text(rows, i, UPLOAD));
+	write_time(w, "created", rows, i, CREATED);
+	write_time(w, "started", rows, i, STARTED);
+	write_time(w, "ended", rows, i, ENDED);
+	json_write_member_int(w, "attempt", database_get_integer(rows, i, ATTEMPT, 0));
+	json_write_member(w, "node", database_get_text(rows, i, NODE_NAME));
+	json_write_member_bool(
+		w, "cancel_requested", database_get_integer(rows, i, CANCEL, 0) != 0);
+	json_write_member(w, "snapshot", database_get_text(rows, i, SNAPSHOT));
+}
+
+static int write_attempts(struct database_tx *tx, struct arena *a, const char *id,
+	struct json_writer *w, struct error *err)
+{
+	struct database_rows rows;
+	if (database_run(tx, a,
+		    "SELECT a.attempt, n.name, a.state, a.cause, a.created, a.started, a.ended "
+		    "FROM attempt a LEFT JOIN node n ON n.id = a.node WHERE a.run = ?1 "
+		    "ORDER BY a.attempt LIMIT 1000",
+		    database_values(database_text(id)), &rows, err) < 0)
+		return -1;
+	json_write_key(w, "attempts");
+	json_write_open_array(w);
+	for (size_t i = 0; i < rows.count; i++) {
+		json_write_open_object(w);
+		json_write_member_int(w, "attempt", database_get_integer(&rows, i, 0, 0));
+		json_write_member(w, "node", database_get_text(&rows, i, 1));
+		json_write_member(w, "state", database_get_text(&rows, i, 2));
+		run_write_document(w, a, "cause", database_get_text(&rows, i, 3));
+		write_time(w, "created", &rows, i, 4);
+		write_time(w, "started", &rows, i, 5);
+		write_time(w, "ended", &rows, i, 6);
+		json_write_close_object(w);
+	}
+	json_write_close_array(w);
+	return 0;
+}
+
+int run_write(struct database_tx *tx, struct arena *a, const char *id, bool full, int64_t now,
+	const struct controller_limits *limits, struct json_writer *w, struct error *err)
+{
+	struct database_rows rows;
+	const char *sql = arena_printf(a,
+		"SELECT %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE r.id = ?1", columns);
+	if (database_run(tx, a, sql, database_values(database_text(id)), &rows, err) < 0)
+		return -1;
+	if (!rows.count)
+		return error_set(err, ERROR_NOT_FOUND, "there is no run %s", id);
+	json_write_open_object(w);
+	write_short(w, a, &rows, 0, now, limits);
+	if (full) {
+		run_write_document(w, a, "properties", database_get_text(&rows, 0, PROPERTIES));
+		if (write_attempts(tx, a, id, w, err) < 0)
+			return -1;
+		run_write_document(w, a, "job", database_get_text(&rows, 0, JOB));
+	}
+	json_write_close_object(w);
+	return 0;
+}
+
+// `next` is the last row's time and id: runs that come meanwhile are before it and do not shift the page.
+static int parse_after(const char *after, int64_t *created, const char **id, struct error *err)
+{
+	const char *colon = strchr(after, ':');
+	uint64_t ms;
+	if (!colon || !parse_u64_n(after, (size_t)(colon - after), &ms) || ms > INT64_MAX)
+		return error_set(err, ERROR_INVALID, "after: is not the `next` of a page");
+	*created = (int64_t)ms;
+	*id = colon + 1;
+	return 0;
+}
+
+int run_list(struct database_tx *tx, struct arena *a, const struct run_list *l, int64_t now,
+	const struct controller_limits *limits, struct json_writer *w, struct error *err)
+{
+	struct database_rows rows;
+	int64_t created = INT64_MAX;
+	const char *id = "";
+	if (l->after && parse_after(l->after, &created, &id, err) < 0)
+		return -1;
+	const char *sql = arena_printf(a,
+		"SELECT %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE "
+		"(r.created < ?1 OR (r.created = ?1 AND r.id < ?2)) AND (?3 = '' OR r.owner = ?3) AND "
+		"(?4 = '' OR r.experiment = ?4) AND (?5 = '' OR r.state = ?5) "
+		"ORDER BY r.created DESC, r.id DESC LIMIT ?6",
+		columns);
+	if (database_run(tx, a, sql,
+		    database_values(database_integer(created), database_text(id),
+			    database_text(l->owner ? l->owner : ""),
+			    database_text(l->experiment ? l->experiment : ""),
+			    database_text(l->state ? l->state : ""),
+			    database_integer((int64_t)l->limit)),
+		    &rows, err) < 0)
+		return -1;
+	json_write_key(w, "runs");
+	json_write_open_array(w);
+	for (size_t i = 0; i < rows.count; i++) {
+		json_write_open_object(w);
+		write_short(w, a, &rows, i, now, limits);
+		json_write_close_object(w);
+	}
+	json_write_close_array(w);
+	size_t last = rows.count ? rows.count - 1 : 0;
+	json_write_member(w, "next",
+		rows.count == l->limit ? arena_printf(a, "%lld:%s",
+						 (long long)database_get_integer(
+							 &rows, last, CREATED, 0),
+						 database_get_text(&rows, last, ID))
+				       : NULL);
+	return 0;
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "controller/state/schedule.h"
+
+#include "base/text.h"
+#include "controller/state/run.h"
+
+enum { RESERVED_MAX = 16 };
+
+struct waiting {
+	const char *id, *hint, *image;
+	double cpus;
+	int64_t memory, gpus, created, attempt, losses;
+};
+
+struct pass {
+	struct database_tx *tx;
+	struct arena *arena;
+	struct controller *controller;
+	int64_t now;
+	const char *reserved; // ",id,id,": nodes that a run waits for
+	size_t reserved_count;
+};
+
+static const char usable[] = "n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.last_seen > ?1 "
+			     "AND ?2 NOT LIKE '%,' || n.id || ',%'";
+
+static int find_node(
+	struct pass *p, const struct waiting *w, const char **node, struct error *err)
+{
+	struct database_rows rows;
+	const char *sql = arena_printf(p->arena,
+		"SELECT n.id FROM node n "
+		"LEFT JOIN environment v ON v.hint = ?6 "
+		"LEFT JOIN node_has e ON e.node = n.id AND e.kind = 'environment' AND e.name = v.name "
+		"LEFT JOIN node_has i ON i.node = n.id AND i.kind = 'image' AND i.name = ?7 "
+		"WHERE %s AND n.cpus - n.used_cpus >= ?3 AND n.memory - n.used_memory >= ?4 "
+		"AND n.gpus - n.used_gpus >= ?5 "
+		"ORDER BY CASE WHEN e.node IS NULL THEN 1 ELSE 0 END, "
+		"CASE WHEN i.node IS NULL THEN 1 ELSE 0 END, n.used_cpus / (n.cpus + 0.001), n.id "
+		"LIMIT 1",
+		usable);
+	if (database_run(p->tx, p->arena, sql,
+		    database_values(
+			    database_integer(p->now - p->controller->limits.lease_ms),
+			    database_text(p->reserved), database_real(w->cpus),
+			    database_integer(w->memory), database_integer(w->gpus),
+			    database_text(w->hint ? w->hint : ""),
+			    database_text(w->image ? w->image : "")),
+		    &rows, err) < 0)
+		return -1;
+	*node = rows.count ? database_get_text(&rows, 0, 0) : NULL;
+	return 0;
+}
+
+// The node that could hold it gets nothing else from here on.
+static int reserve(struct pass *p, const struct waiting *w, struct error *err)
+{
+	struct database_rows rows;
+	if (p->reserved_count == RESERVED_MAX || p->now - w->created < SCHEDULE_PATIENCE_MS)
+		return 0;
+	const char *sql = arena_printf(p->arena,
+		"SELECT n.id FROM node n WHERE %s AND n.cpus >= ?3 AND n.memory >= ?4 AND "
+		"n.gpus >= ?5 ORDER BY n.used_gpus - n.gpus, n.used_cpus - n.cpus, n.id LIMIT 1",
+		usable);
+	if (database_run(p->tx, p->arena, sql,
+		    database_values(
+			    database_integer(p->now - p->controller->limits.lease_ms),
+			    database_text(p->reserved), database_real(w->cpus),
+			    database_integer(w->memory), database_integer(w->gpus)),
+		    &rows, err) < 0)
+		return -1;
+	if (!rows.count)
+		return 0;
+	p->reserved = arena_printf(
+		p->arena, "%s%s,", p->reserved, database_get_text(&rows, 0, 0));
+	p->reserved_count++;
+	return 0;
+}
+
+static int take_share(struct pass *p, const struct waiting *w, const char *node, struct error *err)
+{
+	return database_run(p->tx, p->arena,
+		       "UPDATE node SET used_cpus = used_cpus + ?2, used_memory = used_memory + ?3, "
+		       "used_gpus = used_gpus + ?4 WHERE id = ?1",
+		       database_values(database_text(node), database_real(w->cpus),
+			       database_integer(w->memory), database_integer(w->gpus)),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
+
+static int assign(struct pass *p, const struct waiting *w, const char *node, struct error *err)
+{
+	int64_t attempt = w->attempt + 1;
+	if (take_share(p, w, node, err) < 0 ||
+		database_run(p->tx, p->arena,
+			"INSERT INTO attempt (run, attempt, node, state, created, lease_until, "
+			"restore) VALUES (?1, ?2, ?3, 'assigned', ?4, ?5, ?6)",
+			database_values(database_text(w->id), database_integer(attempt),
+				database_text(node), database_integer(p->now),
+				database_integer(p->now + p->controller->limits.lease_ms),
+				database_integer(attempt > 1)),
+			NULL, err) < 0 ||
+		database_run(p->tx, p->arena,
+			"UPDATE run SET state = 'Starting', attempt = ?2, node = ?3 WHERE id = ?1",
+			database_values(database_text(w->id), database_integer(attempt),
+				database_text(node)),
+			NULL, err) < 0)
+		return -1;
+	database_notify(p->tx, arena_printf(p->arena, "node/%s", node));
+	return run_event_state(p->tx, p->arena, w->id, p->now, err);
+}
+
+static int place(struct pass *p, const struct waiting *w, struct error *err)
+{
+	const char *node;
+	if (find_node(p, w, &node, err) < 0)
+		return -1;
+	return node ? assign(p, w, node, err) : reserve(p, w, err);
+}
+
+int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,
+	struct error *err)
+{
+	struct pass p = {
+		.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
+	struct database_rows rows;
+	const char *sql = arena_printf(a,
+		"SELECT id, hint, image, cpus, memory, gpus, created, attempt, losses FROM run "
+		"WHERE state = 'NotStarted' ORDER BY priority DESC, created, id LIMIT %d%s",
+		SCHEDULE_RUNS_MAX, database_skip_locked(tx));
+	if (database_run(tx, a, sql, database_no_values, &rows, err) < 0)
+		return -1;
+	for (size_t i = 0; i < rows.count; i++) {
+		const struct waiting w = {
+			.id = database_get_text(&rows, i, 0),
+			.hint = database_get_text(&rows, i, 1),
+			.image = database_get_text(&rows, i, 2),
+			.cpus = database_get_real(&rows, i, 3),
+			.memory = database_get_integer(&rows, i, 4, 0),
+			.gpus = database_get_integer(&rows, i, 5, 0),
+			.created = database_get_integer(&rows, i, 6, 0),
+			.attempt = database_get_integer(&rows, i, 7, 0),
+			.losses = database_get_integer(&rows, i, 8, 0),
+		};
+		if (place(&p, &w, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int schedule_release(struct database_tx *tx, struct arena *a, const char *run, int64_t attempt,
+	const char *state, int64_t now, struct error *err)
+{
+	struct database_rows rows;
+	if (database_run(tx, a,
+		    "UPDATE attempt SET open = 0, state = ?3, ended = ?4 WHERE run = ?1 AND "
+		    "attempt = ?2 AND open = 1 RETURNING node",
+		    database_values(database_text(run), database_integer(attempt),
+			    database_text(state), database_integer(now)),
+		    &rows, err) < 0)
+		return -1;
+	if (!rows.count)
+		return 0;
+	return database_run(tx, a,
+		       "UPDATE node SET used_cpus = used_cpus - (SELECT cpus FROM run WHERE id = ?2), "
+		       "used_memory = used_memory - (SELECT memory FROM run WHERE id = ?2), "
+		       "used_gpus = used_gpus - (SELECT gpus FROM run WHERE id = ?2) WHERE id = ?1",
+		       database_values(
+			       database_text(database_get_text(&rows, 0, 0)), database_text(run)),
+		       NULL, err) < 0
+		       ? -1
+		       : 0;
+}
