@@ -43,6 +43,7 @@ static const struct {
 	{"download", command_download, "fetch a run's files from the controller"},
 	{"nodes", command_nodes, "list the controller's nodes"},
 	{"models", command_models, "name and fetch what runs have left at the controller"},
+	{"join", command_join, "make this machine a node of a controller"},
 	{"pull", command_pull, "download an image"},
 	{"images", command_images, "list the images here"},
 	{"inspect", command_inspect, "show an image's digests, layers and configuration"},
