@@ -170,6 +170,8 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 	rootfs_sweep(c->store);
 	prune(c);
 	run_prepare_hold_signals();
+	if (q->id)
+		snprintf(run.id, sizeof(run.id), "%s", q->id);
 	if (run_create(&run, c->store, s->experiment, q->image ? "job.json" : "job.yaml",
 		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
 		return -1;

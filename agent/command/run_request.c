@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/run_request.h"
 
+#include "agent/job/run.h"
 #include "base/file.h"
 #include "base/json_write.h"
 #include "base/memory.h"
@@ -206,6 +207,16 @@ static int parse_policy(struct command *c, struct run_request *q, struct error *
 	return wrong_usage(c, err, "--pull: must be missing, always or never");
 }
 
+static int check_id(struct command *c, const char *id, struct error *err)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
+	if (!id || (strlen(id) < RUN_ID_MAX && !id[strspn(id, letters)] && *id && !strchr("-_.", *id)))
+		return 0;
+	return wrong_usage(c, err,
+		"--id: letters, digits, '-', '_' and '.', with a letter or digit first");
+}
+
 int run_request_parse(struct command *c, struct run_request *q, int argc, char **argv,
 	struct job_spec *s, struct error *err)
 {
@@ -233,6 +244,8 @@ int run_request_parse(struct command *c, struct run_request *q, int argc, char *
 			&q->print_config},
 		{OPTION_FLAG, 'd', "detach", NULL, "print the run's id and leave it running",
 			&q->detach},
+		{OPTION_STRING, 0, "id", "ID", "of the run; refused if there is one already",
+			&q->id},
 		{OPTION_STRING, 0, "pull", "WHEN", "missing (if not given), always or never",
 			&q->pull},
 		{OPTION_STRING, 0, "platform", "OS/ARCH", "instead of this machine's",
@@ -244,7 +257,7 @@ int run_request_parse(struct command *c, struct run_request *q, int argc, char *
 	int rc = command_options(c, options, &usage, true, argc, argv, &rest, &count, err);
 	if (rc != OPTIONS_OK)
 		return rc;
-	if (parse_policy(c, q, err) < 0 ||
+	if (check_id(c, q->id, err) < 0 || parse_policy(c, q, err) < 0 ||
 		(q->platform && oci_platform_parse(q->platform, &q->wanted, err) < 0))
 		return -1;
 	return q->image ? spec_of_command(c, q, rest, count, s, err)

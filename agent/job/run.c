@@ -60,8 +60,9 @@ static int choose_id(struct run *r, const char *experiment, struct error *err)
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
 		return error_set_errno(err, errno, "getrandom");
 	snprintf(r->experiment, sizeof(r->experiment), "%s", experiment);
-	snprintf(r->id, sizeof(r->id), "%.120s_%lld_%08x", experiment,
-		(long long)(r->created_ms / 1000), random);
+	if (!r->id[0])
+		snprintf(r->id, sizeof(r->id), "%.120s_%lld_%08x", experiment,
+			(long long)(r->created_ms / 1000), random);
 	return 0;
 }
 
@@ -85,12 +86,14 @@ static char *attempt_path(const char *state_dir, const struct run *r)
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err)
 {
-	*r = (struct run){.runs_fd = -1,
+	struct run fresh = {.runs_fd = -1,
 		.fd = -1,
 		.lock_fd = -1,
 		.attempt = 1,
 		.created_ms = wall_ms(),
 		.spec = r->spec};
+	memcpy(fresh.id, r->id, sizeof(fresh.id));
+	*r = fresh;
 	r->client.pid = getpid();
 	r->client.start_time = process_start_time(getpid());
 	boot_id_get(r->boot_id);
