@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/link/report.h"
+
+#include "agent/job/run.h"
+#include "base/text.h"
+#include "base/time.h"
+
+static void begin(struct json_writer *w, const struct report_name *n, const char *state)
+{
+	json_write_open_object(w);
+	json_write_member(w, "run", n->run);
+	json_write_member_int(w, "attempt", n->attempt);
+	json_write_member_int(w, "sequence", n->sequence);
+	json_write_member(w, "state", state);
+}
+
+void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
+	const char *message)
+{
+	begin(w, n, cause_code ? "ended" : "accepted");
+	if (cause_code) {
+		json_write_member(w, "result", run_state_name(RUN_FAILED));
+		json_write_key(w, "cause");
+		json_write_open_object(w);
+		json_write_member(w, "class", cause_class_name(CAUSE_SYSTEM));
+		json_write_member(w, "code", cause_code);
+		json_write_member(w, "message", message);
+		json_write_close_object(w);
+	}
+	json_write_close_object(w);
+}
+
+static bool is_true(const struct json *object, const char *key)
+{
+	const struct json *v = json_get(object, key);
+	return v && v->type == JSON_BOOL && v->boolean;
+}
+
+bool report_is_end(const struct json *record)
+{
+	const char *state = json_get_string(record, "state");
+	return state && run_state_is_end(state) && !is_true(record, "retried");
+}
+
+static const char *state_of(const struct json *record, bool ending)
+{
+	const char *state = json_get_string(record, "state");
+	if (!state)
+		return "accepted";
+	if (report_is_end(record))
+		return ending ? "ended" : "finalizing";
+	if (streq(state, run_state_name(RUN_FINALIZING)))
+		return "finalizing";
+	if (streq(state, run_state_name(RUN_RUNNING)) ||
+		streq(state, run_state_name(RUN_CANCEL_REQUESTED)))
+		return "running";
+	return "preparing";
+}
+
+static void copy(struct json_writer *w, const char *key, const struct json *value)
+{
+	if (!value || value->type == JSON_NULL)
+		return;
+	json_write_key(w, key);
+	json_write_tree(w, value);
+}
+
+static void write_phase(struct json_writer *w, const struct json *record)
+{
+	const struct json *phases = json_get(record, "phases");
+	if (phases && phases->type == JSON_ARRAY && phases->count)
+		copy(w, "phase",
+			json_get(&phases->members[phases->count - 1].value, "name"));
+}
+
+void report_write(
+	struct json_writer *w, const struct report_name *n, const struct json *record, bool ending)
+{
+	const char *started = json_get_string(record, "started");
+	const struct json *local = json_get(record, "attempt");
+	int64_t us;
+	begin(w, n, state_of(record, ending));
+	write_phase(w, record);
+	if (started && parse_time(started, &us))
+		json_write_member_int(w, "started", us / 1000);
+	copy(w, "environment", json_get(json_get(record, "environment"), "key"));
+	if (local && local->type == JSON_INTEGER && local->integer > 1)
+		json_write_member_int(w, "retries", local->integer - 1);
+	if (ending && report_is_end(record)) {
+		copy(w, "result", json_get(record, "state"));
+		copy(w, "cause", json_get(record, "cause"));
+		copy(w, "exit_status", json_get(record, "exit_status"));
+	}
+	json_write_close_object(w);
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the node says of an attempt (ATTEMPT in docs/protocol.md), from the run's own record.
+#pragma once
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/json_write.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct report_name {
+	const char *run; // the controller's
+	unsigned attempt;
+	int64_t sequence;
+};
+
+// Of one that has no record on this node (yet, or any more): `cause_code` NULL says "accepted", else
+// it has ended so, as the system's matter.
+void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
+	const char *message);
+// From run.json as a tree. `ending`: the run has ended and its files are where they belong; before,
+// an end is told as "finalizing".
+void report_write(
+	struct json_writer *w, const struct report_name *n, const struct json *record, bool ending);
+// Does this record say an end that no further attempt follows?
+bool report_is_end(const struct json *record);
