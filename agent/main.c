@@ -44,6 +44,7 @@ static const struct {
 	{"nodes", command_nodes, "list the controller's nodes"},
 	{"models", command_models, "name and fetch what runs have left at the controller"},
 	{"join", command_join, "make this machine a node of a controller"},
+	{"agent", command_agent, "serve the controller, in the foreground"},
 	{"pull", command_pull, "download an image"},
 	{"images", command_images, "list the images here"},
 	{"inspect", command_inspect, "show an image's digests, layers and configuration"},

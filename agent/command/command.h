@@ -22,7 +22,8 @@ command_fn command_pull, command_images, command_inspect, command_rmi, command_p
 	command_run, command_ps, command_wait, command_stop, command_kill, command_rm,
 	command_devices, command_runtime, command_stats, command_logs, command_exec, command_show,
 	command_outputs, command_validate, command_env, command_login, command_submit, command_runs,
-	command_cancel, command_download, command_nodes, command_models, command_join;
+	command_cancel, command_download, command_nodes, command_models, command_join,
+	command_agent;
 
 // options_parse() with the options that every verb has (--config, --state-dir, --run-dir) added to
 // the verb's own; marks usage errors.

@@ -211,10 +211,11 @@ static int check_id(struct command *c, const char *id, struct error *err)
 {
 	static const char letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
-	if (!id || (strlen(id) < RUN_ID_MAX && !id[strspn(id, letters)] && *id && !strchr("-_.", *id)))
+	if (!id ||
+		(strlen(id) < RUN_ID_MAX && !id[strspn(id, letters)] && *id && !strchr("-_.", *id)))
 		return 0;
-	return wrong_usage(c, err,
-		"--id: letters, digits, '-', '_' and '.', with a letter or digit first");
+	return wrong_usage(
+		c, err, "--id: letters, digits, '-', '_' and '.', with a letter or digit first");
 }
 
 int run_request_parse(struct command *c, struct run_request *q, int argc, char **argv,

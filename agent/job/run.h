@@ -96,8 +96,8 @@ struct run {
 };
 
 // Make the directory, with the specification's text in a file of that name, and the first run.json.
-// Of what `r` holds before only `spec` and `id` are kept; an empty id becomes a new one, and one that
-// there is already is refused: nothing is started twice under one name.
+// Of what `r` holds before only `spec` and `id` are kept; an empty id becomes a new one, and one
+// that there is already is refused: nothing is started twice under one name.
 int run_create(struct run *r, struct store *s, const char *experiment, const char *document_name,
 	const void *document, size_t size, struct error *err);
 // Take over a run that another process made and whose lock came with `lock_fd`: opens its folders.

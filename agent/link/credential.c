@@ -55,8 +55,8 @@ int credential_join(int state_fd, const struct join_request *q, struct arena *a,
 	cleanup_json_writer struct json_writer *w = document(q);
 	const struct json *answer = NULL;
 	if (!*q->name || strlen(q->name) > NAME_MAX_BYTES)
-		return error_set(err, ERROR_INVALID, "a node's name has 1 to %d characters",
-			NAME_MAX_BYTES);
+		return error_set(
+			err, ERROR_INVALID, "a node's name has 1 to %d characters", NAME_MAX_BYTES);
 	if (!s || service_call(s, "POST", "/v1/nodes", w, a, &answer, err) < 0)
 		return -1;
 	struct credential made = {.url = arena_strdup(a, q->url),
@@ -65,8 +65,8 @@ int credential_join(int state_fd, const struct join_request *q, struct arena *a,
 		.token = json_get_string(answer, "token"),
 		.ca = q->ca ? arena_strdup(a, q->ca) : NULL};
 	if (!made.node || !made.token)
-		return error_set(err, ERROR_INVALID,
-			"%s: the answer has no node and no token", q->url);
+		return error_set(
+			err, ERROR_INVALID, "%s: the answer has no node and no token", q->url);
 	if (keep(state_fd, &made, err) < 0)
 		return -1;
 	*c = made;

@@ -69,8 +69,7 @@ static void write_phase(struct json_writer *w, const struct json *record)
 {
 	const struct json *phases = json_get(record, "phases");
 	if (phases && phases->type == JSON_ARRAY && phases->count)
-		copy(w, "phase",
-			json_get(&phases->members[phases->count - 1].value, "name"));
+		copy(w, "phase", json_get(&phases->members[phases->count - 1].value, "name"));
 }
 
 void report_write(

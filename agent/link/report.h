@@ -16,8 +16,8 @@ struct report_name {
 	int64_t sequence;
 };
 
-// Of one that has no record on this node (yet, or any more): `cause_code` NULL says "accepted", else
-// it has ended so, as the system's matter.
+// Of one that has no record on this node (yet, or any more): `cause_code` NULL says "accepted",
+// else it has ended so, as the system's matter.
 void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
 	const char *message);
 // From run.json as a tree. `ending`: the run has ended and its files are where they belong; before,

@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of a controller: stoker join and what the agent's engine is given."""
+"""The node of a controller: stoker join and stoker agent, against a controller that is a script."""
 
+import contextlib
+import hashlib
 import http.server
+import io
 import json
+import tarfile
 import threading
+import time
+import urllib.parse
 
 import pytest
 from test_run import (  # noqa: F401
     _busybox,
     busybox,
     runs,
+    wait_for,
     write_job,
 )
 
 JOIN = "stk_j_0123456789_" + "s" * 43
+RUN = "x_1764000000_0a1b2c3d"
 NODE = "stk_n_9876543210_" + "n" * 43
 
 
@@ -26,7 +34,39 @@ class Controller(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.asked, self.refusals, self.names = [], [], set()
+        self.files, self.snapshot, self.lost = {}, b"", 0
+        self.ended, self.say, self.attempts, self.polled = [], {}, {}, threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def submit(self, image, script, **job):
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            entry = tarfile.TarInfo("main.sh")
+            entry.size = len(script)
+            tar.addfile(entry, io.BytesIO(script.encode()))
+        self.snapshot = archive.getvalue()
+        job = {"entry_script": "main.sh", "custom_docker_image": image, **job}
+        start = {"run": RUN, "attempt": 1, "experiment": "x", "job": job, "secrets": {}}
+        start["snapshot"] = hashlib.sha256(self.snapshot).hexdigest()
+        start.update(token="stk_r_x", job_token="stk_m_secret", restore=False)
+        self.say = {"starts": [start]}
+
+    def poll(self, document):
+        """Levels: a start is said until it was heard, an end is known once it was said."""
+        self.attempts = {a["run"]: a for a in document["attempts"]}
+        self.polled.set()
+        held = document["attempts"]
+        answer = {"time": 0, "lease_ms": 60000, "cancels": [], "stale": [], "drain": False}
+        answer["starts"] = [] if held or self.ended else self.say.get("starts", [])
+        answer["cancels"] = self.say.get("cancels", [])
+        answer["stale"] = self.say.get("stale", [])
+        ended = [a for a in held if a["state"] == "ended"]
+        self.ended += ended
+        names = ("run", "attempt", "sequence")
+        answer["known"] = [{k: a[k] for k in names} for a in ended]
+        if not any(answer[k] for k in ("starts", "cancels", "stale", "known")):
+            time.sleep(0.05)
+        return answer
 
     def join(self, token, document):
         if self.refusals:
@@ -40,12 +80,58 @@ class Controller(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_POST(self):
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, document))
-        status, answer = self.server.join(self.headers["Authorization"], document)
-        body = json.dumps(answer).encode()
+        url = urllib.parse.urlsplit(self.path)
+        if url.path == "/v1/nodes":
+            self.server.asked.append((self.path, document))
+            self.answer(*self.server.join(self.headers["Authorization"], document))
+        elif url.path == "/v1/node/poll":
+            answer = self.server.poll(document)
+            if self.server.lost:
+                self.server.lost -= 1
+                self.close_connection = True
+                return
+            self.answer(200, answer)
+        elif url.path.endswith("/changes"):
+            for change in document["changes"]:
+                self.server.files[change["to"]] = self.server.files.pop(change["from"])
+            self.answer(200, {})
+        else:
+            data = self.server.files.get(self.name(), b"")
+            assert hashlib.sha256(data).hexdigest() == document["sha256"]
+            assert len(data) == document["size"]
+            self.answer(200, {})
+
+    def name(self):
+        return urllib.parse.urlsplit(self.path).path.split("/files/")[1]
+
+    def do_GET(self):
+        if "/snapshots/" in self.path:
+            self.answer(200, self.server.snapshot)
+        elif self.name() in self.server.files:
+            self.answer(200, {"size": len(self.server.files[self.name()])})
+        else:
+            self.answer(404, {"error": {"code": "not_found", "message": "there is no such file"}})
+
+    def do_PATCH(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        at = int(self.headers["Content-Range"].split()[1].split("-")[0])
+        has = self.server.files.setdefault(self.name(), b"")
+        if at != len(has):
+            offset = {"error": {"code": "offset", "message": "not there", "offset": len(has)}}
+            self.answer(416, offset, {"Upload-Offset": str(len(has))})
+            return
+        self.server.files[self.name()] = has + data
+        self.answer(200, {})
+
+    def answer(self, status, answer, headers=None):
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -116,3 +202,70 @@ def test_run_id(stoker, busybox, tmp):  # noqa: F811
     assert (run / "1/run.json").read_bytes() == before
     for name in ("../x", "", ".x", "a b", "x" * 160):
         stoker.fails("run", "--id", name, path, needles=["--id"], status=2)
+
+
+@contextlib.contextmanager
+def agent(stoker, kill=False):
+    process = stoker.popen("agent")
+    try:
+        yield process
+    finally:
+        process.kill() if kill else process.terminate()
+        out, err = process.communicate(timeout=20)
+        assert kill or process.returncode == 0, err
+
+
+def ended(controller):
+    wait_for(lambda: controller.ended, "the end", 60)
+    return controller.ended[0]
+
+
+def forgotten(stoker):
+    wait_for(lambda: not list((stoker.state / "node/attempts").iterdir()), "the end to be known")
+
+
+LINES = "i=0; while [ $i -lt 300 ]; do echo line $i of $STOKER_RUN_ID; i=$((i+1)); done\n"
+
+
+def test_job(stoker, busybox, controller):  # noqa: F811
+    """Started once though the answer was lost, log byte-identical, forgotten once the end is known."""
+    stoker("join", controller.url, "--token", JOIN)
+    controller.submit(busybox, LINES + "exit 3\n")
+    controller.lost = 2
+    with agent(stoker):
+        end = ended(controller)
+        forgotten(stoker)
+    assert (end["result"], end["exit_status"], end["cause"]["exit_code"]) == ("Failed", 3, 3)
+    expected = "".join(f"line {i} of {RUN}\n" for i in range(300)).encode()
+    assert controller.files["user_logs/std_log.txt"] == expected
+    (run,) = runs(stoker)
+    assert run.name == f"{RUN}.1"
+    for path in run.rglob("*"):
+        if path.is_file():
+            assert b"stk_m_secret" not in path.read_bytes()
+
+
+def test_agent_killed(stoker, busybox, controller):  # noqa: F811
+    """A killed agent's job goes on, and the next agent goes on with its log."""
+    stoker("join", controller.url, "--token", JOIN)
+    controller.submit(busybox, "echo a; sleep 4; echo b\n")
+    with agent(stoker, kill=True):
+        wait_for(lambda: controller.files.get("user_logs/std_log.txt") == b"a\n", "the log", 60)
+    with agent(stoker):
+        assert ended(controller)["result"] == "Completed"
+        forgotten(stoker)
+    assert controller.files["user_logs/std_log.txt"] == b"a\nb\n"
+    assert len(runs(stoker)) == 1
+
+
+@pytest.mark.parametrize("word", ["cancels", "stale"])
+def test_ended_by_controller(stoker, busybox, controller, word):  # noqa: F811
+    stoker("join", controller.url, "--token", JOIN)
+    controller.submit(busybox, "echo a; exec sleep 300\n")
+    with agent(stoker):
+        wait_for(lambda: controller.files.get("user_logs/std_log.txt"), "the log", 60)
+        controller.say = {word: [{"run": RUN, "attempt": 1}]}
+        forgotten(stoker)
+    (run,) = runs(stoker)
+    assert json.loads((run / "1/run.json").read_text())["state"] == "Canceled"
+    assert bool(controller.ended) == (word == "cancels")

@@ -48,9 +48,9 @@ static void test_record(void **state)
 		assert_non_null(record);
 		report_write(w, &name, record, cases[i].ending);
 		assert_int_equal(json_writer_finish(w, &b, &err), 0);
-		assert_string_equal(b.data,
-			arena_printf(&a, "{\"run\":\"r\",\"attempt\":2,\"sequence\":7,%s",
-				cases[i].expected));
+		assert_string_equal(
+			b.data, arena_printf(&a, "{\"run\":\"r\",\"attempt\":2,\"sequence\":7,%s",
+					cases[i].expected));
 	}
 }
 

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The node's side of the controller's protocol: one thread polls, and each attempt that the node
+// holds has a thread of its own (attempt.c), which starts the engine, follows the run's record and
+// sends its log. What must survive the agent is on the disk before it is said:
+//
+//   <state>/node/attempts/<run>.<attempt>/   mode 0700
+//     start.json    what the controller said; the attempt is accepted once it is there
+//     started       the engine made a run of it: never again
+//     job.json secrets/ source/   what `stoker run` gets
+//
+// The run has the same name, <run>.<attempt>, and the engine refuses one that exists: so nothing is
+// started twice, whatever is killed between.
+#pragma once
+
+#include "agent/link/credential.h"
+#include "base/process.h"
+#include "oci/store/store.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct link {
+	struct credential credential;
+	struct store *store;
+	const char *config; // file for the engine; NULL: the default
+	const char *version;
+	int news; // eventfd: a report has changed
+	pthread_mutex_t lock;
+	struct attempt *attempts; // guarded by `lock`
+};
+
+struct attempt {
+	struct attempt *next;
+	struct link *link;
+	pthread_t thread;
+	struct arena arena; // of the thread
+	const struct json *start;
+	const char *run, *token, *id; // of the controller; of its files; <run>.<attempt>
+	unsigned number;
+	int folder, wake; // wake: eventfd, one of the words below has changed
+	// Guarded by link->lock.
+	char *report;	  // ATTEMPT
+	int64_t sequence; // of `report`
+	bool ended;	  // `report` says so
+	bool cancel, stale, known, done;
+	// The thread's.
+	char *said; // `report` with the sequence 0
+	struct process engine, asker;
+	struct log_sender *log;
+};
+
+// Serve until SIGTERM or SIGINT; jobs are left alone.
+int link_serve(struct link *l, struct error *err);
+
+// Keep a start that the controller gave, durably, and begin with it. Content with one that is
+// there.
+int attempt_accept(struct link *l, const struct json *start, struct error *err);
+// Go on with those on the disk.
+int attempt_resume_all(struct link *l, struct error *err);
+// Free those whose threads have ended.
+void attempt_reap(struct link *l);
+void attempt_wake(struct attempt *a);
+
+// job.json and what it names, from start.json. ERROR_UNAVAILABLE: the snapshot could not be had.
+int attempt_write_job(struct attempt *a, struct error *err);
+
+// The log of a run that goes on, to the controller.
+struct log_sender *log_sender_new(struct attempt *a, struct error *err);
+void log_sender_free(struct log_sender *s);
+// Send what there is of the run's attempts up to the `last`; with `whole`, what there is is all.
+// ERROR_UNAVAILABLE: later.
+int log_sender_send(
+	struct log_sender *s, int runs_fd, unsigned last, bool whole, struct error *err);
+bool log_sender_is_stale(const struct log_sender *s);
