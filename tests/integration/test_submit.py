@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user, a controller and a node: from `stoker submit` to the files that come back."""
+
+import json
+import os
+
+import pytest
+from controller import controller, make_controller  # noqa: F401
+from test_agent import agent
+from test_run import _busybox, busybox, wait_for, write_job  # noqa: F401
+
+
+@pytest.fixture
+def machine(make_stoker, controller):  # noqa: F811
+    """A node that has joined."""
+    stoker = make_stoker()
+    stoker("join", controller.url, "--name", "alpha", input=controller.join + "\n")
+    return stoker
+
+
+@pytest.fixture
+def user(make_stoker, controller, tmp):  # noqa: F811
+    """Somebody elsewhere, who has logged in."""
+    stoker = make_stoker()
+    stoker.environment["XDG_CONFIG_HOME"] = str(tmp / "config")
+    token = controller.make_token("user", user="ada")
+    login = stoker("login", controller.url, input=token + "\n")
+    assert "ada" in login.stdout and token not in login.stdout
+    assert os.stat(tmp / "config/stoker/controller.json").st_mode & 0o777 == 0o600
+    return stoker
+
+
+def test_follow(user, machine, busybox, tmp):  # noqa: F811
+    """The log comes as the script prints it, the status is the script's."""
+    lines = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; exit 3\n"
+    job = write_job(tmp / "job", busybox, lines, experiment="count")
+    with agent(machine):
+        result = user("submit", "--follow", job, check=False, timeout=120)
+    assert result.returncode == 3, result.stderr
+    assert result.stdout == "".join(f"line {i}\n" for i in range(500))
+    (run,) = json.loads(user("runs", "--json").stdout)["runs"]
+    assert (run["state"], run["user"], run["node"]) == ("Failed", "ada", "alpha")
+    assert run["cause"]["exit_code"] == 3 and run["attempt"] == 1
+    assert run["id"].startswith("count_") and "Failed" in user("show", run["id"]).stdout
+    assert user("logs", run["id"]).stdout == result.stdout
+    assert user("logs", "--tail", "2", "count_").stdout == "line 498\nline 499\n"
+    shown = json.loads(user("show", "--json", run["id"]).stdout)
+    assert shown["attempts"][0]["node"] == "alpha" and shown["job"]["entry_script"] == "main.sh"
+
+
+def test_download(user, machine, busybox, tmp):  # noqa: F811
+    job = write_job(tmp / "job", busybox, "echo hello\n")
+    with agent(machine):
+        user("submit", "--follow", job, timeout=120)
+        run = user("runs").stdout.splitlines()[1].split()[0]
+        user("download", run, "user_logs", "-o", tmp / "got")
+    assert (tmp / "got/user_logs/std_log.txt").read_text() == "hello\n"
+    user.fails("download", run, "nothing", "-o", tmp / "got", needles=["has no nothing"])
+
+
+def test_cancel(user, machine, busybox, tmp):  # noqa: F811
+    """One that runs is asked to end; one that waits is gone at once."""
+    job = write_job(tmp / "job", busybox, "echo go; exec sleep 300\n")
+    with agent(machine):
+        run = user("submit", job).stdout.strip()
+        wait_for(lambda: user("logs", run).stdout == "go\n", "the log", 60)
+        user("cancel", run)
+        wait_for(lambda: "Canceled" in user("show", run).stdout, "the end", 60)
+    large = write_job(tmp / "large", busybox, resources={"cpus": 9999})
+    waits = user("submit", large).stdout.strip()
+    assert user("cancel", waits).stdout == f"{waits}: Canceled\n"
+
+
+def test_others_do_not_see_it(user, busybox, controller, tmp):  # noqa: F811
+    run = user("submit", write_job(tmp / "job", busybox)).stdout.strip()
+    eve = controller.make_token("user", user="eve")
+    user.environment.update(STOKER_URL=controller.url, STOKER_TOKEN=eve)
+    assert len(user("runs").stdout.splitlines()) == 1
+    for verb in (["cancel", run], ["download", run], ["logs", run]):
+        user.fails(*verb, needles=[f"there is no run {run}"])
+
+
+def test_bad_jobs(user, busybox, tmp):  # noqa: F811
+    """What cannot run anywhere is refused here, with the line and the key."""
+    job = write_job(tmp / "job", busybox, inputs=[{"name": "d", "kind": "bind", "path": "data"}])
+    user.fails("submit", job, needles=["inputs[0].path", "absolute"])
+    (tmp / "job/job.yaml").write_text("entry_scrpt: x\n")
+    user.fails("submit", job, needles=["entry_scrpt"])
+    assert len(user("runs").stdout.splitlines()) == 1
+
+
+def test_no_controller(stoker, tmp):
+    stoker.environment["XDG_CONFIG_HOME"] = str(tmp / "config")
+    stoker.fails("runs", needles=["stoker login"])
+    stoker.fails("login", "ftp://x", "--token", "t", needles=["https://host:port"])
