@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 20000, TOPIC_MAX = 200 };
+enum { PATIENCE_MS = 20000, PING_MS = 3000, TOPIC_MAX = 200 };
 
 struct database *database_open(const char *where, struct error *err)
 {
@@ -54,10 +54,10 @@ static void back_off(enum tx_state state, unsigned tries)
 	usleep(us / 2 + (unsigned)random() % us);
 }
 
-static int transact(
-	struct database *db, bool writes, database_fn *fn, void *data, struct error *err)
+static int transact(struct database *db, bool writes, int64_t patience_ms, database_fn *fn,
+	void *data, struct error *err)
 {
-	int64_t deadline = now_ms() + PATIENCE_MS;
+	int64_t deadline = now_ms() + patience_ms;
 	for (unsigned tries = 0;; tries++) {
 		struct database_tx tx = {.db = db, .writes = writes, .deadline = deadline};
 		int rc = attempt(&tx, fn, data, err);
@@ -76,12 +76,12 @@ static int transact(
 
 int database_write(struct database *db, database_fn *fn, void *data, struct error *err)
 {
-	return transact(db, true, fn, data, err);
+	return transact(db, true, PATIENCE_MS, fn, data, err);
 }
 
 int database_read(struct database *db, database_fn *fn, void *data, struct error *err)
 {
-	return transact(db, false, fn, data, err);
+	return transact(db, false, PATIENCE_MS, fn, data, err);
 }
 
 int tx_fail(struct database_tx *tx, enum tx_state state, const struct error *why, struct error *err)
@@ -144,7 +144,7 @@ static int ping(struct database_tx *tx, void *data, struct error *err)
 int database_ping(struct database *db, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
-	return database_read(db, ping, &a, err);
+	return transact(db, false, PING_MS, ping, &a, err);
 }
 
 bool database_is_shared(const struct database *db)

@@ -20,6 +20,7 @@ enum tx_state {
 struct database_tx {
 	struct database *db;
 	bool writes;
+	bool changed;	  // something that a commit could lose
 	int64_t deadline; // now_ms()
 	enum tx_state state;
 	struct error error;   // of the first statement that failed
@@ -28,7 +29,8 @@ struct database_tx {
 };
 
 struct database_ops {
-	// In CREATE TABLE: the type of bytes; what makes a text compare by its bytes, with a space before it.
+	// In CREATE TABLE: the type of bytes; what makes a text compare by its bytes, with a space
+	// before it.
 	const char *bytes_type, *bytewise;
 	const char *skip_locked;
 	bool shared;

@@ -26,6 +26,7 @@ find_library(LIB_MICROHTTPD NAMES microhttpd REQUIRED)
 find_library(LIB_SQLITE NAMES sqlite3 REQUIRED)
 find_library(LIB_PQ NAMES pq REQUIRED)
 find_path(PQ_HEADERS libpq-fe.h PATH_SUFFIXES postgresql REQUIRED)
+include_directories(SYSTEM ${PQ_HEADERS})
 
 set(STOKER_EXTERNAL ${LIB_ARCHIVE} ${LIB_YAML} ${LIB_YAJL} ${LIB_SECCOMP} ${LIB_CAP} ${LIB_ISAL}
 	${LIB_ZSTD} Threads::Threads ${CMAKE_DL_LIBS})
