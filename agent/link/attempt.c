@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK_MS = 2000, FAST_MS = 100, START_BYTES_MAX = 8 * 1024 * 1024 };
+enum { TICK_MS = 2000, FAST_MS = 100, UPLOAD_MS = 10 * 1000, START_BYTES_MAX = 8 * 1024 * 1024 };
 
 // ---- reports
 
@@ -28,18 +28,18 @@ void attempt_wake(struct attempt *a)
 // A report without its sequence, from the record or (NULL) from the bare words.
 struct words {
 	const struct json *record;
-	bool ending;
+	bool ending, canceling;
 	const char *code, *message;
 };
 
 static char *report_text(const struct attempt *a, const struct words *s, int64_t sequence)
 {
-	const struct report_name name = {a->run, a->number, sequence};
+	const struct report_name name = {a->run, a->number, sequence, s->canceling};
 	cleanup_buffer struct buffer b = {0};
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
 	struct error ignored;
 	if (s->record)
-		report_write(w, &name, s->record, s->ending);
+		report_write(w, &name, s->record, s->ending ? &a->uploaded : NULL);
 	else
 		report_write_bare(w, &name, s->code, s->message);
 	return json_writer_finish(w, &b, &ignored) == 0 ? buffer_steal(&b) : NULL;
@@ -52,8 +52,12 @@ static int64_t wall_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-static void say(struct attempt *a, const struct words *s)
+static void say(struct attempt *a, const struct words *what)
 {
+	struct words with = *what, *s = &with;
+	pthread_mutex_lock(&a->link->lock);
+	with.canceling = a->cancel;
+	pthread_mutex_unlock(&a->link->lock);
 	cleanup_free char *text = report_text(a, s, 0);
 	if (!text || (a->said && streq(text, a->said)))
 		return;
@@ -214,6 +218,28 @@ static bool send_log(struct attempt *a, struct follow *f, unsigned last, bool wh
 	return whole;
 }
 
+// The same of its results.
+static bool send_results(struct attempt *a, int folder, bool whole)
+{
+	struct error err;
+	if (a->upload_done || folder < 0 || is_stale(a))
+		return true;
+	if (!whole && now_ms() < a->upload_ms)
+		return true;
+	int rc = upload_round(a->upload, folder, whole, &a->uploaded, &err);
+	a->upload_ms = now_ms() + UPLOAD_MS;
+	if (rc == 0 || err.kind == ERROR_UNAVAILABLE) {
+		a->upload_done = whole && rc == 0;
+		return rc == 0 || !whole;
+	}
+	log_warning("%s: its results: %s", a->id, err.text);
+	if (whole) {
+		a->upload_done = a->uploaded.failed = true;
+		snprintf(a->uploaded.message, sizeof(a->uploaded.message), "%.250s", err.text);
+	}
+	return true;
+}
+
 // true: it has ended and everything is said.
 static bool step(struct attempt *a, struct follow *f, bool *later)
 {
@@ -232,7 +258,7 @@ static bool step(struct attempt *a, struct follow *f, bool *later)
 		file_write_atomic(a->folder, "started", "", 0, 0600, &err) < 0)
 		log_warning("%s: %s", a->id, err.text);
 	bool end = !engine && !active && record && report_is_end(record);
-	*later = (last && !send_log(a, f, last, end)) ||
+	*later = (last && !send_log(a, f, last, end)) || !send_results(a, folder, end) ||
 		 (active && record && report_is_end(record)); // it is being tidied up
 	if (!engine && !active && !end) {
 		char text[512];
@@ -320,6 +346,7 @@ static void *attempt_main(void *data)
 static void attempt_free(struct attempt *a)
 {
 	log_sender_free(a->log);
+	upload_free(a->upload);
 	close_fdp(&a->folder);
 	close_fdp(&a->wake);
 	process_release(&a->asker);
@@ -361,7 +388,8 @@ static int attempt_load(struct attempt *a, struct error *err)
 		return a->start ? error_set(err, ERROR_INVALID, "start.json has no name") : -1;
 	a->number = (unsigned)number->integer;
 	a->log = log_sender_new(a, err);
-	return a->log ? 0 : -1;
+	a->upload = a->log ? upload_new(a, err) : NULL;
+	return a->upload ? 0 : -1;
 }
 
 static int attempt_begin(struct link *l, const char *id, struct error *err)

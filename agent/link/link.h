@@ -21,6 +21,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+// How results fared (below).
+struct upload_status {
+	uint64_t files, bytes; // at the controller
+	bool failed;	       // some file could not be sent, and never will
+	char message[256];
+};
+
 struct link {
 	struct credential credential;
 	struct store *store;
@@ -49,6 +56,10 @@ struct attempt {
 	char *said; // `report` with the sequence 0
 	struct process engine, asker;
 	struct log_sender *log;
+	struct upload *upload;
+	struct upload_status uploaded; // of the last round
+	bool upload_done;
+	int64_t upload_ms; // of the next round
 };
 
 // Serve until SIGTERM or SIGINT; jobs are left alone.
@@ -74,3 +85,13 @@ void log_sender_free(struct log_sender *s);
 int log_sender_send(
 	struct log_sender *s, int runs_fd, unsigned last, bool whole, struct error *err);
 bool log_sender_is_stale(const struct log_sender *s);
+
+// The results of a run that goes on, outputs/ and logs/, to the controller, which is asked each
+// time what it has: so nothing need be remembered here. What is there no more goes there too.
+struct upload;
+struct upload *upload_new(struct attempt *a, struct error *err);
+void upload_free(struct upload *u);
+// One round over an attempt's folder. With `whole` the run has ended: everything is finished, and
+// the mark is set that all is there. ERROR_UNAVAILABLE: later.
+int upload_round(struct upload *u, int attempt_fd, bool whole, struct upload_status *status,
+	struct error *err);

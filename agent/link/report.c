@@ -2,6 +2,7 @@
 #include "agent/link/report.h"
 
 #include "agent/job/run.h"
+#include "agent/link/link.h"
 #include "base/text.h"
 #include "base/time.h"
 
@@ -12,6 +13,8 @@ static void begin(struct json_writer *w, const struct report_name *n, const char
 	json_write_member_int(w, "attempt", n->attempt);
 	json_write_member_int(w, "sequence", n->sequence);
 	json_write_member(w, "state", state);
+	if (n->canceling)
+		json_write_member_bool(w, "canceling", true);
 }
 
 void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
@@ -72,9 +75,22 @@ static void write_phase(struct json_writer *w, const struct json *record)
 		copy(w, "phase", json_get(&phases->members[phases->count - 1].value, "name"));
 }
 
-void report_write(
-	struct json_writer *w, const struct report_name *n, const struct json *record, bool ending)
+static void write_upload(struct json_writer *w, const struct upload_status *u)
 {
+	json_write_key(w, "upload");
+	json_write_open_object(w);
+	json_write_member(w, "state", u->failed ? "Incomplete" : "Done");
+	json_write_member_unsigned(w, "files", u->files);
+	json_write_member_unsigned(w, "bytes", u->bytes);
+	if (u->failed)
+		json_write_member(w, "message", u->message);
+	json_write_close_object(w);
+}
+
+void report_write(struct json_writer *w, const struct report_name *n, const struct json *record,
+	const struct upload_status *uploaded)
+{
+	bool ending = uploaded != NULL;
 	const char *started = json_get_string(record, "started");
 	const struct json *local = json_get(record, "attempt");
 	int64_t us;
@@ -89,6 +105,7 @@ void report_write(
 		copy(w, "result", json_get(record, "state"));
 		copy(w, "cause", json_get(record, "cause"));
 		copy(w, "exit_status", json_get(record, "exit_status"));
+		write_upload(w, uploaded);
 	}
 	json_write_close_object(w);
 }

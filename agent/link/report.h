@@ -14,15 +14,17 @@ struct report_name {
 	const char *run; // the controller's
 	unsigned attempt;
 	int64_t sequence;
+	bool canceling; // it has heard that the run is to be canceled
 };
 
 // Of one that has no record on this node (yet, or any more): `cause_code` NULL says "accepted",
 // else it has ended so, as the system's matter.
 void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
 	const char *message);
-// From run.json as a tree. `ending`: the run has ended and its files are where they belong; before,
-// an end is told as "finalizing".
-void report_write(
-	struct json_writer *w, const struct report_name *n, const struct json *record, bool ending);
+// From run.json as a tree. `uploaded`: the run has ended and its files are where they belong;
+// before (NULL) an end is told as "finalizing".
+struct upload_status;
+void report_write(struct json_writer *w, const struct report_name *n, const struct json *record,
+	const struct upload_status *uploaded);
 // Does this record say an end that no further attempt follows?
 bool report_is_end(const struct json *record);

@@ -183,6 +183,8 @@ static int open_and_serve(struct command *c, const struct place *p, struct error
 			       ? error_context(err, "first comes stoker-controller init")
 			       : -1;
 	struct controller *k = &c->controller;
+	if (database_claim(k->db, err) < 0)
+		return -1;
 	k->hub = hub_new();
 	database_on_notify(k->db, tell_hub, k->hub);
 	k->blobs = blobs_open(c->settings.files, k->db, err);

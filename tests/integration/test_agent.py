@@ -111,10 +111,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if "/snapshots/" in self.path:
             self.answer(200, self.server.snapshot)
+        elif urllib.parse.urlsplit(self.path).path.endswith("/files"):
+            self.answer(200, {"files": [], "next": None})
         elif self.name() in self.server.files:
             self.answer(200, {"size": len(self.server.files[self.name()])})
         else:
             self.answer(404, {"error": {"code": "not_found", "message": "there is no such file"}})
+
+    def do_PUT(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self.path.endswith("/manifest"):
+            assert hashlib.sha256(data).hexdigest() == self.headers["Stoker-Sha256"]
+            self.server.files[self.name()] = data
+        self.answer(200, {})
 
     def do_PATCH(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))

@@ -3,11 +3,13 @@
 
 import json
 import os
+import pathlib
+import subprocess
 
 import pytest
 from controller import controller, make_controller  # noqa: F401
 from test_agent import agent
-from test_run import _busybox, busybox, wait_for, write_job  # noqa: F401
+from test_run import _busybox, busybox, runs, wait_for, write_job  # noqa: F401
 
 
 @pytest.fixture
@@ -49,12 +51,30 @@ def test_follow(user, machine, busybox, tmp):  # noqa: F811
 
 
 def test_download(user, machine, busybox, tmp):  # noqa: F811
-    job = write_job(tmp / "job", busybox, "echo hello\n")
+    """Results of all shapes come back as they were, also what was changed in between."""
+    script = """
+echo hello
+mkdir outputs/d outputs/empty; ln -s d/a outputs/link
+head -c 20000000 /dev/urandom > outputs/large
+echo one > outputs/d/a; : > outputs/nothing; echo x > "outputs/100% $(printf '\\377')"
+echo gone > outputs/gone; echo tb > logs/events
+sleep 11; rm outputs/gone; echo two >> outputs/d/a; head -c 100 /dev/urandom >> outputs/large
+"""
     with agent(machine):
+        job = write_job(tmp / "job", busybox, script)
         user("submit", "--follow", job, timeout=120)
         run = user("runs").stdout.splitlines()[1].split()[0]
-        user("download", run, "user_logs", "-o", tmp / "got")
+        user("download", run, "-o", tmp / "got")
     assert (tmp / "got/user_logs/std_log.txt").read_text() == "hello\n"
+    (local,) = runs(machine)
+    for top in ("outputs", "logs"):
+        subprocess.run(["diff", "-r", local / "1" / top, tmp / "got" / top], check=True)
+    assert (tmp / "got/outputs/link").readlink() == pathlib.Path("d/a")
+    upload = json.loads(user("show", "--json", run).stdout)["upload"]
+    assert (upload["state"], upload["files"]) == ("Done", 5)
+    before = (tmp / "got/outputs/large").stat().st_ino
+    user("download", run, "-o", tmp / "got")
+    assert (tmp / "got/outputs/large").stat().st_ino == before  # not fetched again
     user.fails("download", run, "nothing", "-o", tmp / "got", needles=["has no nothing"])
 
 

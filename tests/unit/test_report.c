@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/report.h"
 
+#include "agent/link/link.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +31,7 @@ static const struct {
 		"\"state\":\"finalizing\"}"},
 	{"{\"state\":\"Failed\",\"cause\":{\"code\":\"X\"},\"exit_status\":3}", true,
 		"\"state\":\"ended\",\"result\":\"Failed\",\"cause\":{\"code\":\"X\"},\"exit_"
-		"status\":3}"},
+		"status\":3,\"upload\":{\"state\":\"Done\",\"files\":2,\"bytes\":30}}"},
 	{"{\"state\":\"Failed\",\"retried\":true,\"exit_status\":3}", true,
 		"\"state\":\"preparing\"}"},
 };
@@ -38,6 +40,7 @@ static void test_record(void **state)
 {
 	(void)state;
 	const struct report_name name = {.run = "r", .attempt = 2, .sequence = 7};
+	const struct upload_status uploaded = {.files = 2, .bytes = 30};
 	for (size_t i = 0; i < array_size(cases); i++) {
 		cleanup_arena struct arena a = {0};
 		cleanup_buffer struct buffer b = {0};
@@ -46,7 +49,7 @@ static void test_record(void **state)
 		const struct json *record = json_parse(
 			&a, cases[i].record, strlen(cases[i].record), "run.json", NULL, &err);
 		assert_non_null(record);
-		report_write(w, &name, record, cases[i].ending);
+		report_write(w, &name, record, cases[i].ending ? &uploaded : NULL);
 		assert_int_equal(json_writer_finish(w, &b, &err), 0);
 		assert_string_equal(
 			b.data, arena_printf(&a, "{\"run\":\"r\",\"attempt\":2,\"sequence\":7,%s",
