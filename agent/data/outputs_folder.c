@@ -21,6 +21,7 @@ enum {
 	// Of one write(2): for more the kernel takes pages in larger runs (large folios), which it
 	// finds only slowly once memory is full of files: 4 MiB at a time took three times as long.
 	WRITE_STEP = 128 * 1024,
+	HELD = 64 * 1024 * 1024, // to twice of this of a file that is written stays in memory
 };
 
 static const char partial[] = ".partial", manifest[] = "manifest.json", attempts[] = "attempts";
@@ -38,9 +39,10 @@ struct folder {
 	// The file that is written.
 	int file_fd, old_fd;
 	char *path;
-	char name[40];		   // in .partial; "": in place
-	uint64_t end;		   // of what was written to it; UINT64_MAX: not known
-	uint64_t written, flushed; // bytes of it, and for how many the disk was told
+	char name[40]; // in .partial; "": in place
+	uint64_t end;  // of what was written to it; UINT64_MAX: not known
+	// Up to where it was written, the disk was told of, and memory holds nothing any more.
+	uint64_t written, flushed, dropped;
 };
 
 static struct folder *folder_of(struct outputs_target *t)
@@ -61,7 +63,7 @@ static void give_up_file(struct folder *f)
 	f->file_fd = f->old_fd = -1;
 	free(f->path);
 	f->path = NULL;
-	f->written = f->flushed = 0;
+	f->written = f->flushed = f->dropped = 0;
 }
 
 static void close_all(struct folder *f)
@@ -312,6 +314,32 @@ static int folder_append(struct outputs_target *t, const char *path, struct erro
 	return 0;
 }
 
+static bool is_write_error(int code)
+{
+	return code == ENOSPC || code == EDQUOT || code == EIO;
+}
+
+// The disk begins while we read and hash what follows, so that commit() has less to wait for. What
+// it has got is not held in memory, but for the end, which those who follow a file read: it would
+// drive the job's own files out, and where a host takes the free memory of its virtual machines
+// back, each new page takes longer than all else that is done for it.
+static int flush_written(struct folder *f, struct error *err)
+{
+	const off_t from = (off_t)f->flushed, drop = (off_t)f->dropped;
+	const unsigned wait =
+		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+	sync_file_range(f->file_fd, from, (off_t)f->written - from, SYNC_FILE_RANGE_WRITE);
+	f->flushed = f->written;
+	if (f->written - f->dropped < 2 * (uint64_t)HELD)
+		return 0;
+	f->dropped += HELD;
+	if (sync_file_range(f->file_fd, drop, HELD, wait) == 0)
+		posix_fadvise(f->file_fd, drop, HELD, POSIX_FADV_DONTNEED);
+	else if (is_write_error(errno))
+		return fail(f, "write", f->path, err);
+	return 0;
+}
+
 static int folder_write(
 	struct outputs_target *t, const void *data, size_t size, uint64_t offset, struct error *err)
 {
@@ -324,13 +352,10 @@ static int folder_write(
 	}
 	if (f->end < offset + size)
 		f->end = offset + size;
-	f->written += size;
-	// The disk begins while we read and hash what follows, and commit() has less to wait for.
-	if (f->written - f->flushed >= FLUSH_STEP) {
-		sync_file_range(f->file_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
-		f->flushed = f->written;
-	}
-	return 0;
+	if (offset < f->written || offset - f->written > HELD) // elsewhere, and not behind a hole
+		f->flushed = f->dropped = offset;
+	f->written = offset + size;
+	return f->written - f->flushed < FLUSH_STEP ? 0 : flush_written(f, err);
 }
 
 static int copy_by_hand(struct folder *f, uint64_t offset, uint64_t size, struct error *err)
@@ -365,7 +390,7 @@ static int folder_keep(struct outputs_target *t, uint64_t offset, uint64_t size,
 		off_t from = (off_t)offset, to = from;
 		size_t want = size < COPY_STEP ? (size_t)size : COPY_STEP;
 		ssize_t n = copy_file_range(f->old_fd, &from, f->file_fd, &to, want, 0);
-		if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EIO))
+		if (n < 0 && is_write_error(errno))
 			return fail(f, "write", f->path, err);
 		if (n == 0)
 			return 0;

@@ -530,6 +530,33 @@ def test_nothing_from_outside_gets_in(run, tmp, weak):
     assert found == bool(weak)
 
 
+def resident(path):
+    """Bytes of a file that are in memory, by mincore(2)."""
+    with open(path, "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+        pages = (ctypes.c_ubyte * (len(m) // mmap.PAGESIZE))()
+        at = ctypes.addressof(first := ctypes.c_char.from_buffer(m))
+        failed = ctypes.CDLL(None).mincore(ctypes.c_void_p(at), ctypes.c_size_t(len(m)), pages)
+        del first
+        assert not failed
+    return sum(page & 1 for page in pages) * mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("begun", [0, 100], ids=["new", "grown"])
+def test_a_large_copy_does_not_fill_memory(run, begun):
+    def write(mebibytes):
+        with open(run.outputs / "large", "ab") as f:
+            for _ in range(mebibytes):
+                f.write(os.urandom(1 << 20))
+
+    if begun:
+        write(begun)
+        run.push()
+    write(300)
+    run.push()
+    assert resident(run.copy / "outputs/large") < (begun + 140) << 20
+    run.assert_equal()
+
+
 def test_what_the_process_may(run):
     (run.outputs / "a").write_text("a")
     sync = run.sync(50)
