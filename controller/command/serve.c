@@ -158,8 +158,11 @@ static int serve(struct command *c, const struct place *p, const sigset_t *ends,
 		return error_set_errno(err, rc, "start a thread");
 	}
 	announce(&c->settings, p, server_port(server));
-	int signo = sigwaitinfo(ends, NULL);
-	log_info("%s: ending", signo > 0 ? strsignal(signo) : "no signal");
+	int signo;
+	do // a debugger, or SIGSTOP and SIGCONT, end the wait as well
+		signo = sigwaitinfo(ends, NULL);
+	while (signo < 0 && errno == EINTR);
+	log_info("%s: ending", strsignal(signo));
 	notify_manager("STOPPING=1");
 	hub_stop(c->controller.hub);
 	server_stop(server, STOP_MS);

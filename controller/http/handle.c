@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 enum {
-	HEAD_MAX = 32 * 1024,
+	HEAD_MAX = 12 * 1024, // beside a target of TARGET_MAX, in a pool of 32 KiB
 	// What was refused is read nevertheless, up to so much, so that the client gets the answer, and not the reset
 	// of a connection it is still writing to.
 	DISCARD_MAX = 1024 * 1024,
@@ -33,7 +33,6 @@ void *handle_uri(void *server, const char *uri, struct MHD_Connection *c)
 		.who.role = ROLE_NONE};
 	q->uri = xstrndup(uri, TARGET_MAX + 1);
 	q->started = now_ms();
-	q->server->busy++;
 	return q;
 }
 
@@ -59,7 +58,7 @@ static int check_head(struct request_internal *q, struct error *err)
 	MHD_get_connection_values(q->mhd, MHD_HEADER_KIND, count_header, &h);
 	if (h.lengths + h.encodings > 1)
 		return error_set(err, ERROR_INVALID, "the body's length is told twice");
-	return h.size > HEAD_MAX ? error_set(err, ERROR_LIMIT, "the head is over 32 KiB") : 0;
+	return h.size > HEAD_MAX ? error_set(err, ERROR_LIMIT, "the headers are over 12 KiB") : 0;
 }
 
 static bool has_body(const struct request_internal *q, uint64_t *length)
@@ -180,6 +179,7 @@ static enum MHD_Result begin(struct request_internal *q, const char *method)
 	watch_phase(q->connection, BUSY);
 	request_patience(q, true);
 	q->begun = true;
+	q->server->busy++;
 	q->failed = prepare(q, method, body ? length : 0) < 0;
 	request_patience(q, false);
 	if (body)
@@ -288,7 +288,7 @@ void handle_completed(void *server, struct MHD_Connection *c, void **context,
 	watch_phase(q->connection, IDLE);
 	arena_release(&q->request.arena);
 	buffer_release(&q->request.body);
+	s->busy -= q->begun;
 	free(q->uri);
 	free(q);
-	s->busy--;
 }

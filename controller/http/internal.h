@@ -63,7 +63,7 @@ struct request_internal {
 	struct error error;
 	int error_status; // with its code in request.code; 0: by the error's kind
 	int64_t retry_after_ms;
-	bool begun, busy, failed, route_begun, must_close;
+	bool begun, failed, route_begun, must_close;
 };
 
 // watch.c: connections that trickle are ended; MHD's own time limit is only of silence.

@@ -16,7 +16,7 @@
 enum {
 	// Read at once is half of the pool (measured: docs/adr/0017); MHD clears all of it between two requests, so that it is
 	// resident for each connection.
-	CONNECTION_POOL = 64 * 1024,
+	CONNECTION_POOL = 32 * 1024,
 	// A handler with an error text, a path and a statement on each of its levels takes some 20 KiB; only what is
 	// touched is resident.
 	THREAD_STACK = 256 * 1024,

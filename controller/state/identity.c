@@ -27,9 +27,9 @@ static int read_row(const struct database_rows *rows, struct finding *f, struct 
 	enum { ROLE, OWNER, HASH, NODE, RUN, ATTEMPT, EXPIRES, LAST_USED, REVOKED, CURRENT, OPEN };
 	struct identity *who = f->who;
 	*who = (struct identity){.role = ROLE_NONE};
-	int64_t expires = database_get_integer(rows, 0, EXPIRES, INT64_MAX);
 	if (rows->count == 0 || !streq(database_get_text(rows, 0, HASH), f->hash) ||
-		database_get_integer(rows, 0, REVOKED, 0) || expires <= f->now ||
+		database_get_integer(rows, 0, REVOKED, 0) ||
+		database_get_integer(rows, 0, EXPIRES, INT64_MAX) <= f->now ||
 		role_find(database_get_text(rows, 0, ROLE), &who->role) < 0)
 		return refuse(err);
 	const char *node = database_get_text(rows, 0, NODE), *run = database_get_text(rows, 0, RUN);

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import pathlib
+import signal
 import socket
 import ssl
 import subprocess
@@ -164,7 +165,11 @@ def test_expect_100_continue(controller):
 
 
 def test_oversized_head(controller):
-    for lines in (["X: " + "x" * 40_000], [f"X-{i}: {'x' * 100}" for i in range(1000)]):
+    for lines in (
+        ["X: " + "x" * 14_000],
+        ["X: " + "x" * 40_000],
+        [f"X-{i}: {'x' * 100}" for i in range(1000)],
+    ):
         assert status_of(raw(controller, head_of(controller, "/v1/", *lines))) in (413, 431)
     reply = raw(controller, b"GET /v1/" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 5)
     assert status_of(reply) in (413, 414)
@@ -332,12 +337,16 @@ def test_slow_loris(make_controller, kind):
 def test_a_thousand_idle_connections(controller):
     before = controller.memory()
     with contextlib.ExitStack() as stack:
-        for _ in range(1000):
-            stack.enter_context(controller.connect())
-        assert controller.get("/v1/", timeout=5).status == 200
-        wait_for(lambda: controller.metrics()["stoker_http_connections"] > 1000)
+        clients = [stack.enter_context(controller.connect()) for _ in range(1000)]
+        for s in clients:
+            s.sendall(head_of(controller, "/v1/tokens", "Content-Length: 0"))
+        assert {status_of(s.recv(4096)) for s in clients} == {400, 429}
+        assert controller.get("/healthz", timeout=5).status == 200
+        assert controller.metrics()["stoker_http_connections"] > 1000
         grown = controller.memory() - before
-    assert grown < 64 * MIB, f"{grown / 1000:.0f} bytes for each"
+    maps = pathlib.Path(f"/proc/{controller.process.pid}/maps").read_text()
+    most = 500_000 if "libasan" in maps else 80_000  # 53,000 were measured
+    assert grown / 1000 < most
     wait_for(lambda: controller.metrics()["stoker_http_connections"] < 10)
 
 
@@ -393,11 +402,15 @@ def test_stop_with_idle_connections_is_quick(make_controller):
     with c.connect() as s, c.connect() as half:
         s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"ok" in s.recv(65536)
-        half.sendall(b"GET /hea")
+        half.sendall(b"GET /healthz HTTP/1.1\r\nX")
         start = time.monotonic()
         assert c.stop() == 0
-        assert time.monotonic() - start < 18
+        assert time.monotonic() - start < 3
     c.start()
+    assert c.get("/v1/").status == 200
+    for signo in (signal.SIGSTOP, signal.SIGCONT):  # no reason to end
+        c.process.send_signal(signo)
+        time.sleep(0.1)
     assert c.get("/v1/").status == 200
     c.kill()
     c.start()
