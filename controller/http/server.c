@@ -71,7 +71,8 @@ static int listen_at(struct server *s, struct error *err)
 	return 0;
 }
 
-static void log_of_library(void *data, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+log_of_library(void *data, const char *format, va_list args)
 {
 	char text[512];
 	(void)data;
