@@ -128,7 +128,8 @@ static void announce(const struct settings *s, const struct place *p, uint16_t p
 	notify_manager("READY=1");
 }
 
-// A failure is the next second's matter: a database that is away comes back, and until then nothing can be decided.
+// A failure is the next second's matter: a database that is away comes back, and until then nothing
+// can be decided.
 static void *keep_house(void *data)
 {
 	struct controller *k = data;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// DIR/controller.yaml: where the controller keeps its things, and its limits (controller.yaml in stoker-controller(1)).
+// DIR/controller.yaml: where the controller keeps its things, and its limits (controller.yaml in
+// stoker-controller(1)).
 #pragma once
 
 #include "controller/state/controller.h"

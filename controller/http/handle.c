@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A request from its first line to its last byte. MHD calls with the target, with the head, with each piece of the body,
-// with the end, and when all is over.
+// A request from its first line to its last byte. MHD calls with the target, with the head, with
+// each piece of the body, with the end, and when all is over.
 #include "base/log.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -13,8 +13,8 @@
 
 enum {
 	HEAD_MAX = 12 * 1024, // beside a target of TARGET_MAX, in a pool of 32 KiB
-	// What was refused is read nevertheless, up to so much, so that the client gets the answer, and not the reset
-	// of a connection it is still writing to.
+	// What was refused is read nevertheless, up to so much, so that the client gets the answer,
+	// and not the reset of a connection it is still writing to.
 	DISCARD_MAX = 1024 * 1024,
 	LINGER_MS = 2000,
 	LINGER_BYTES = 64 * 1024 * 1024,
@@ -51,7 +51,8 @@ static enum MHD_Result count_header(
 	return MHD_YES;
 }
 
-// A proxy in front that reads a contradiction in another way than we do sees other requests than we do.
+// A proxy in front that reads a contradiction in another way than we do sees other requests than we
+// do.
 static int check_head(struct request_internal *q, struct error *err)
 {
 	struct head h = {0};
@@ -205,7 +206,8 @@ static int take_piece(struct request_internal *q, const char *data, size_t size)
 	return 0;
 }
 
-// Once something was read of a body MHD takes no answer until its end; a body without one is cut off.
+// Once something was read of a body MHD takes no answer until its end; a body without one is cut
+// off.
 static enum MHD_Result piece(struct request_internal *q, const char *data, size_t size)
 {
 	q->received += size;

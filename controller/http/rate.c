@@ -6,8 +6,9 @@
 #include <pthread.h>
 #include <stdio.h>
 
-// A key has its place in one of many short rows, so that a look at a few entries is all it takes. Whoever is pushed
-// out of a row comes back with a full bucket: 32,768 busy tokens are more than one controller has.
+// A key has its place in one of many short rows, so that a look at a few entries is all it takes.
+// Whoever is pushed out of a row comes back with a full bucket: 32,768 busy tokens are more than
+// one controller has.
 enum { ROWS = 4096, ROW = 8, BURST_SECONDS = 4, KEY_SIZE = 64 };
 
 struct entry {

@@ -105,8 +105,8 @@ static void stream_free(void *data)
 	free(s);
 }
 
-// Nothing to say is no reason to end it, a client that does not take what was said is: the limit of silence runs
-// from the last piece.
+// Nothing to say is no reason to end it, a client that does not take what was said is: the limit of
+// silence runs from the last piece.
 static ssize_t stream_next(void *data, uint64_t position, char *buffer, size_t size)
 {
 	struct stream *s = data;
@@ -150,7 +150,8 @@ void reply_end_stream(struct request_internal *q)
 enum MHD_Result reply_send(struct request_internal *q)
 {
 	struct MHD_Response *response = steal(q->response);
-	// What users upload is not to be taken for something else by a browser, nor kept by a cache.
+	// What users upload is not to be taken for something else by a browser, nor kept by a
+	// cache.
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 	MHD_add_response_header(response, "Cache-Control", "no-store");
 	for (const struct reply_header_list *h = q->headers; h; h = h->next)

@@ -62,7 +62,8 @@ int request_json(struct request *r, const struct json **document, struct error *
 	return 0;
 }
 
-// A client that has shut its sending half down is taken for gone: none that we know does so and waits.
+// A client that has shut its sending half down is taken for gone: none that we know does so and
+// waits.
 bool request_is_alive(struct request *r)
 {
 	char byte;
@@ -75,8 +76,8 @@ void request_metrics(struct request *r, struct buffer *out)
 	metrics_print(r->internal->server->metrics, out);
 }
 
-// MHD looks at the clock after each step, also after one that took as long as it should: a long poll. Setting a
-// limit where there was none begins its time anew.
+// MHD looks at the clock after each step, also after one that took as long as it should: a long
+// poll. Setting a limit where there was none begins its time anew.
 void request_patience(struct request_internal *q, bool patient)
 {
 	unsigned seconds = patient ? 0 : (q->server->options.idle_ms + 999) / 1000;

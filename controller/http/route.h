@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a request line asks for: the target taken apart (RFC 3986), and patterns of routes compared with it. Pure, for
-// its bytes come from anybody (tests/fuzz/fuzz_target.c).
+// What a request line asks for: the target taken apart (RFC 3986), and patterns of routes compared
+// with it. Pure, for its bytes come from anybody (tests/fuzz/fuzz_target.c).
 #pragma once
 
 #include "base/arena.h"
@@ -16,8 +16,8 @@ struct pair {
 	const char *name, *value;
 };
 
-// Segments and values are decoded: UTF-8 without NUL. Segments are not empty and neither "." nor "..", also of those
-// that a %2F made.
+// Segments and values are decoded: UTF-8 without NUL. Segments are not empty and neither "." nor
+// "..", also of those that a %2F made.
 struct target {
 	const char **segments;
 	size_t segment_count;

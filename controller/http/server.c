@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 enum {
-	// Read at once is half of the pool (measured: docs/adr/0017); MHD clears all of it between two requests, so that it is
-	// resident for each connection.
+	// Read at once is half of the pool (measured: docs/adr/0017); MHD clears all of it between
+	// two requests, so that it is resident for each connection.
 	CONNECTION_POOL = 32 * 1024,
-	// A handler with an error text, a path and a statement on each of its levels takes some 20 KiB; only what is
-	// touched is resident.
+	// A handler with an error text, a path and a statement on each of its levels takes some 20
+	// KiB; only what is touched is resident.
 	THREAD_STACK = 256 * 1024,
 	BACKLOG = 1024,
 	PEM_MAX = 1024 * 1024,
@@ -42,13 +42,16 @@ static int bind_one(const struct addrinfo *a)
 
 static int port_of(int fd, uint16_t *port)
 {
-	struct sockaddr_storage address;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} address = {0};
 	socklen_t size = sizeof(address);
-	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+	if (getsockname(fd, &address.any, &size) < 0)
 		return -1;
-	*port = ntohs(address.ss_family == AF_INET6
-			      ? ((struct sockaddr_in6 *)&address)->sin6_port
-			      : ((struct sockaddr_in *)&address)->sin_port);
+	*port = ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
+							: address.v4.sin_port);
 	return 0;
 }
 
@@ -57,7 +60,7 @@ static int listen_at(struct server *s, struct error *err)
 	char service[8];
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_NUMERICHOST | AI_PASSIVE};
-	struct addrinfo *found;
+	struct addrinfo *found = NULL;
 	snprintf(service, sizeof(service), "%u", s->options.port);
 	int rc = getaddrinfo(s->options.address, service, &hints, &found);
 	if (rc)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The HTTP server, on libmicrohttpd: a thread per connection, so what answers a request may block -- on the tables, on the hub,
-// on a file -- and reads from top to bottom (docs/adr/0017). Finds the route, checks the token and
-// its role, bounds and collects (or passes on) the body, and turns an error into the answer of docs/protocol.md.
+// The HTTP server, on libmicrohttpd: a thread per connection, so what answers a request may block
+// -- on the tables, on the hub, on a file -- and reads from top to bottom (docs/adr/0017). Finds
+// the route, checks the token and its role, bounds and collects (or passes on) the body, and turns
+// an error into the answer of docs/protocol.md.
 #pragma once
 
 #include "base/arena.h"
@@ -34,15 +35,16 @@ struct route {
 	unsigned roles;	     // any of these; ROLE_NONE: without a token
 	size_t body_max;     // bytes; more is 413
 	route_fn *handle;
-	// For bodies that are not kept in memory: `begin` after the head (it may refuse, before the client has sent the
-	// body), `piece` for each piece, then `handle`. `release` in any case, if `begin` was called: after
-	// the reply, or when the client is gone.
+	// For bodies that are not kept in memory: `begin` after the head (it may refuse, before the
+	// client has sent the body), `piece` for each piece, then `handle`. `release` in any case,
+	// if `begin` was called: after the reply, or when the client is gone.
 	route_fn *begin;
 	int (*piece)(struct request *r, const void *data, size_t size, struct error *err);
 	void (*release)(struct request *r);
 };
 
-// Of the path, percent-decoded (a NUL or broken UTF-8 in it was refused before); never NULL for names of the pattern.
+// Of the path, percent-decoded (a NUL or broken UTF-8 in it was refused before); never NULL for
+// names of the pattern.
 const char *request_parameter(const struct request *r, const char *name);
 const char *request_query(const struct request *r, const char *name);  // NULL: not given
 const char *request_header(const struct request *r, const char *name); // NULL: not given
@@ -66,8 +68,9 @@ int reply_empty(struct request *r, int status, struct error *err);
 // A part of a file; takes the descriptor.
 int reply_file(struct request *r, int status, int fd, uint64_t offset, uint64_t size,
 	const char *media_type, struct error *err);
-// Bytes as they come. `next` fills the buffer and returns how many (it may block up to about a second; 0: nothing yet, call again), -1: the
-// end, -2: break off (the client must notice). `done` frees `data`, in any case. size UINT64_MAX: not known.
+// Bytes as they come. `next` fills the buffer and returns how many (it may block up to about a
+// second; 0: nothing yet, call again), -1: the end, -2: break off (the client must notice). `done`
+// frees `data`, in any case. size UINT64_MAX: not known.
 struct reply_stream {
 	int status;
 	const char *media_type;
@@ -92,7 +95,8 @@ struct server_options {
 struct server;
 struct server *server_start(const struct server_options *o, struct error *err);
 uint16_t server_port(const struct server *s);
-// No new connections; requests under way get up to `ms`, those that wait are woken by hub_stop(). Frees it.
+// No new connections; requests under way get up to `ms`, those that wait are woken by hub_stop().
+// Frees it.
 void server_stop(struct server *s, int64_t ms);
 // Count something for GET /metrics: name as Prometheus wants it, without labels.
 void server_count(struct server *s, const char *name, double value);

@@ -4,15 +4,16 @@
 
 #include <sys/socket.h>
 
-// MHD ends a connection that is silent. One that sends a byte now and then would keep its thread for days: here is
-// a bound for a head as a whole, and a least speed for a body. The next head may come after a pause between
-// requests, which MHD has ended before.
+// MHD ends a connection that is silent. One that sends a byte now and then would keep its thread
+// for days: here is a bound for a head as a whole, and a least speed for a body. The next head may
+// come after a pause between requests, which MHD has ended before.
 enum { LOOK_MS = 1000, HEAD_MS = 30 * 1000, BODY_MS = 60 * 1000, BODY_BYTES_PER_S = 1024 };
 
 static bool is_too_slow(const struct server *s, const struct connection *c, int64_t now)
 {
 	int64_t ms = now - c->since;
-	switch (c->phase) {
+	int phase = c->phase; // clang does not switch on an atomic_int
+	switch (phase) {
 	case IDLE:
 		return ms > HEAD_MS + s->options.idle_ms;
 	case BODY:
@@ -22,7 +23,8 @@ static bool is_too_slow(const struct server *s, const struct connection *c, int6
 	}
 }
 
-// A connection is in the list as long as its descriptor is open, so shutdown(2) meets no other one's.
+// A connection is in the list as long as its descriptor is open, so shutdown(2) meets no other
+// one's.
 static void look(struct server *s)
 {
 	int64_t now = now_ms();

@@ -7,7 +7,8 @@
 
 #include <stdio.h>
 
-// How old `last_used` may be. Machines use theirs all the time, and their rows say elsewhere when they were heard.
+// How old `last_used` may be. Machines use theirs all the time, and their rows say elsewhere when
+// they were heard.
 enum { PERSON_MS = 60 * 1000, MACHINE_MS = 60 * 60 * 1000 };
 
 struct finding {

@@ -27,8 +27,8 @@ struct identity {
 	int64_t attempt;
 };
 
-// The token's holder; ERROR_DENIED when it is none, has expired, was revoked, or its run's attempt is no longer the last one
-// and open (then kind ERROR_DENIED with the text "stale").
+// The token's holder; ERROR_DENIED when it is none, has expired, was revoked, or its run's attempt
+// is no longer the last one and open (then kind ERROR_DENIED with the text "stale").
 int identity_find(struct controller *c, const char *token, struct identity *who, struct error *err);
 
 // Make one. `expires` 0: never. The text is told once and not kept.
@@ -48,8 +48,8 @@ enum access {
 	ACCESS_METRICS,
 	ACCESS_SNAPSHOT, // fetch what it runs: its node and its readers
 };
-// May it? ERROR_NOT_FOUND when there is no such run or it is none of theirs; ERROR_DENIED with "stale" for the
-// token of an attempt that is over (the API answers 409). In the transaction that does the work, so that
-// nothing comes between.
+// May it? ERROR_NOT_FOUND when there is no such run or it is none of theirs; ERROR_DENIED with
+// "stale" for the token of an attempt that is over (the API answers 409). In the transaction that
+// does the work, so that nothing comes between.
 int access_run(struct database_tx *tx, struct arena *a, const struct identity *who,
 	const char *run, enum access access, struct error *err);

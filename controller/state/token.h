@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The text of a token: "stk_", a letter for its role, '_', 10 characters that name it, '_', 43 of secret, all of base 62.
+// The text of a token: "stk_", a letter for its role, '_', 10 characters that name it, '_', 43 of
+// secret, all of base 62.
 #pragma once
 
 #include "base/sha256.h"

@@ -6,7 +6,8 @@
 #include "base/json_write.h"
 #include "controller/state/identity.h"
 
-// One for a person or a cluster: roles admin, user (with a name) and join. Fills o->role, and o->owner where it has none.
+// One for a person or a cluster: roles admin, user (with a name) and join. Fills o->role, and
+// o->owner where it has none.
 int token_options_check(struct token_options *o, const char *role, struct error *err);
 // All but those of runs, oldest first, revoked ones too; at most 10,000.
 int tokens_list(

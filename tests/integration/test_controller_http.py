@@ -2,12 +2,14 @@
 """The controller's HTTP server: what it answers, and what it survives."""
 
 import contextlib
+import hashlib
 import http.client
 import json
 import os
 import pathlib
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -376,6 +378,122 @@ def healthy(c):
     with contextlib.suppress(OSError, http.client.HTTPException):
         return c.get("/healthz").status == 200
     return False
+
+
+# ----- answers that take their time
+
+
+RUN_TOKEN = "stk_r_" + "R" * 10 + "_" + "x" * 43
+LOG = "/v1/runs/run1/files/user_logs/std_log.txt"
+
+
+def begin_run(controller):
+    """An attempt of a run is under way, whose token is RUN_TOKEN."""
+    now = int(time.time() * 1000)
+    with contextlib.closing(sqlite3.connect(controller.folder / "controller.db", timeout=20)) as db:
+        db.execute(
+            "insert into run (id, experiment, owner, state, created, attempt, job)"
+            " values ('run1', 'e', 'ada', 'Running', ?, 1, '{}')",
+            (now,),
+        )
+        db.execute(
+            "insert into attempt (run, attempt, node, state, created, lease_until)"
+            " values ('run1', 1, 'node1', 'running', ?, ?)",
+            (now, now + 10**8),
+        )
+        db.execute(
+            "insert into token (id, role, owner, hash, run, attempt, created)"
+            " values (?, 'run', 'ada', ?, 'run1', 1, ?)",
+            (RUN_TOKEN[6:16], hashlib.sha256(RUN_TOKEN.encode()).hexdigest(), now),
+        )
+        db.commit()
+
+
+@pytest.fixture
+def writing(controller):
+    begin_run(controller)
+    return controller
+
+
+def append(c, offset, data):
+    where = {"Content-Range": f"bytes {offset}-{offset + len(data) - 1}/*"}
+    reply = c.patch(LOG, data, token=RUN_TOKEN, headers=where)
+    assert reply.status < 300, reply
+
+
+def follow(c, timeout=30):
+    s = c.connect(timeout)
+    s.sendall(
+        f"GET {LOG}?follow=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {c.admin}\r\n\r\n".encode()
+    )
+    return s
+
+
+def read_until(s, text):
+    got = b""
+    while text not in got:
+        piece = s.recv(65536)
+        assert piece, got[-200:]
+        got += piece
+    return got
+
+
+def test_bytes_come_back(writing):
+    data = os.urandom(20 * MIB)
+    append(writing, 0, data)
+    assert writing.get(LOG).body == data
+    part = writing.get(LOG, headers={"Range": "bytes=1000-2999"})
+    assert (part.status, part.body) == (206, data[1000:3000])
+    head = writing.request("HEAD", LOG)
+    assert (head.status, head.body) == (200, b"")
+    assert int(head.headers["Content-Length"]) == len(data)
+    # One who reads nothing of it does not hold up the others, nor the end.
+    with writing.connect() as s:
+        s.sendall(head_of(writing, LOG).replace(b"POST", b"GET"))
+        assert writing.get(LOG).body == data
+
+
+def test_follower(writing):
+    append(writing, 0, b"first\n")
+    with follow(writing) as s:
+        read_until(s, b"first\n")
+        time.sleep(1.5)
+        append(writing, 6, b"second\n")
+        read_until(s, b"second\n")
+        start = time.monotonic()
+        assert writing.stop() == 0
+        assert time.monotonic() - start < 5
+        drain(s)
+    writing.start()
+
+
+def test_followers_are_not_ended_by_silence_of_the_log(make_controller):
+    c = make_controller(start=False)
+    write_settings(c, "limits: {idle: 1s}\n")
+    c.start()
+    begin_run(c)
+    append(c, 0, b"first\n")
+    with follow(c) as s:
+        read_until(s, b"first\n")
+        time.sleep(4)
+        append(c, 6, b"second\n")
+        read_until(s, b"second\n")
+
+
+def test_follower_that_is_gone_or_does_not_read_is_ended(make_controller):
+    c = make_controller(start=False)
+    write_settings(c, "limits: {idle: 1s}\n")
+    c.start()
+    begin_run(c)
+    append(c, 0, b"first\n")
+    gone = [follow(c) for _ in range(10)]
+    for s in gone:
+        read_until(s, b"first\n")
+        s.close()
+    with follow(c) as s:
+        read_until(s, b"first\n")
+        append(c, 6, b"x" * (32 * MIB))
+        wait_for(lambda: c.metrics()["stoker_http_connections"] <= 1, 20)
 
 
 # ----- start and stop
