@@ -35,8 +35,8 @@ static int run_command(struct command *c, int argc, char **argv, struct error *e
 	if (!argc)
 		return error_set(
 			err, ERROR_INVALID, "a verb is missing; see: stoker-controller --help");
-	return error_set(err, ERROR_INVALID, "there is no verb \"%s\"; see: stoker-controller --help",
-		argv[0]);
+	return error_set(err, ERROR_INVALID,
+		"there is no verb \"%s\"; see: stoker-controller --help", argv[0]);
 }
 
 static int finish(struct command *c, int rc, struct error *err)

@@ -5,5 +5,5 @@
 
 #include "controller/http/server.h"
 
-extern const struct route api_status[], api_tokens[], api_runs[], api_events[], api_snapshots[], api_nodes[],
-	api_poll[], api_files[], api_metrics[], api_models[];
+extern const struct route api_status[], api_tokens[], api_runs[], api_events[], api_snapshots[],
+	api_nodes[], api_poll[], api_files[], api_metrics[], api_models[];

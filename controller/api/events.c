@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A run's events as server-sent events (the HTML standard, 9.2): what has been and what comes, until its end.
+// A run's events as server-sent events (the HTML standard, 9.2): what has been and what comes,
+// until its end.
 #include "base/text.h"
 #include "base/time.h"
 #include "controller/api/api.h"
@@ -45,8 +46,8 @@ static int take(struct following *f)
 	for (size_t i = 0; rc == 0 && i < l.rows.count; i++) {
 		const char *kind = database_get_text(&l.rows, i, 1);
 		f->last = database_get_integer(&l.rows, i, 0, 0);
-		buffer_printf(&f->waiting, "id: %lld\nevent: %s\ndata: %s\n\n",
-			(long long)f->last, kind, database_get_text(&l.rows, i, 2));
+		buffer_printf(&f->waiting, "id: %lld\nevent: %s\ndata: %s\n\n", (long long)f->last,
+			kind, database_get_text(&l.rows, i, 2));
 		f->over |= streq(kind, "end");
 	}
 	arena_release(&l.arena);

@@ -9,8 +9,7 @@ struct asking {
 static int ask(struct database_tx *tx, void *data, struct error *err)
 {
 	struct request *r = data;
-	return access_run(
-		tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_READ, err);
+	return access_run(tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_READ, err);
 }
 
 static int list(struct request *r, struct error *err)
@@ -70,10 +69,7 @@ static int get(struct request *r, struct error *err)
 enum { READERS = ROLE_ADMIN | ROLE_USER | ROLE_RUN | ROLE_METRICS, PIECE_MAX = 64 * 1024 * 1024 };
 
 const struct route api_files[] = {
-	{.method = "GET",
-		.pattern = "/v1/runs/{run}/files",
-		.roles = READERS,
-		.handle = list},
+	{.method = "GET", .pattern = "/v1/runs/{run}/files", .roles = READERS, .handle = list},
 	{.method = "GET",
 		.pattern = "/v1/runs/{run}/files/{path*}",
 		.roles = READERS,

@@ -21,7 +21,8 @@ int files_reply_bytes(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
 // A blob of so many bytes.
 int files_reply_blob(struct request *r, const char *blob, uint64_t size, struct error *err);
-// As they come, from there on, until the file is complete, replaced by another, or the run has ended without it.
+// As they come, from there on, until the file is complete, replaced by another, or the run has
+// ended without it.
 int files_reply_follow(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
 // One page below query parameters `prefix`, `after` and `limit`, and below `base` ("": all).

@@ -97,8 +97,8 @@ int files_append_begin(struct request *r, struct error *err)
 		return -1;
 	if (limit && p->first + p->size > limit) {
 		r->code = "too_large";
-		return error_set(err, ERROR_LIMIT, "files may have %llu bytes",
-			(unsigned long long)limit);
+		return error_set(
+			err, ERROR_LIMIT, "files may have %llu bytes", (unsigned long long)limit);
 	}
 	if (find_blob(&o, err) < 0)
 		return -1;
@@ -119,8 +119,7 @@ int files_append_piece(struct request *r, const void *data, size_t size, struct 
 {
 	struct append *p = r->context;
 	if (p->taken + size > p->size)
-		return error_set(
-			err, ERROR_INVALID, "the body is longer than Content-Range says");
+		return error_set(err, ERROR_INVALID, "the body is longer than Content-Range says");
 	p->taken += size;
 	return blob_write(p->writer, data, size, err);
 }
@@ -133,8 +132,7 @@ int files_append(struct request *r, struct error *err)
 	if (end_append(p, &size, err) < 0)
 		return -1;
 	if (p->taken != p->size)
-		return error_set(
-			err, ERROR_INVALID, "the body is shorter than Content-Range says");
+		return error_set(err, ERROR_INVALID, "the body is shorter than Content-Range says");
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
 	reply_header(r, "Upload-Offset", text);
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What changes the tables of a run's files: the end of a file, folders, links, names, the mark that all is there.
+// What changes the tables of a run's files: the end of a file, folders, links, names, the mark that
+// all is there.
 #include "controller/api/files.h"
 
 #include "base/json_decode.h"
@@ -17,8 +18,7 @@ static struct json_decoder decoder_of(struct request *r)
 
 static int access_to_write(struct database_tx *tx, struct request *r, struct error *err)
 {
-	return access_run(
-		tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_WRITE, err);
+	return access_run(tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_WRITE, err);
 }
 
 // ---- the end of a file
@@ -48,7 +48,8 @@ static int find_ending(struct database_tx *tx, void *data, struct error *err)
 	struct request *r = e->request;
 	return access_to_write(tx, r, err) < 0
 		       ? -1
-		       : file_get(tx, &r->arena, request_parameter(r, "run"), e->path, &e->file, err);
+		       : file_get(tx, &r->arena, request_parameter(r, "run"), e->path, &e->file,
+				 err);
 }
 
 static int forget(struct database_tx *tx, void *data, struct error *err)
@@ -57,7 +58,8 @@ static int forget(struct database_tx *tx, void *data, struct error *err)
 	struct request *r = e->request;
 	return access_to_write(tx, r, err) < 0
 		       ? -1
-		       : file_forget(tx, &r->arena, request_parameter(r, "run"), e->path, e->part, err);
+		       : file_forget(
+				 tx, &r->arena, request_parameter(r, "run"), e->path, e->part, err);
 }
 
 static int end_it(struct database_tx *tx, void *data, struct error *err)
@@ -88,8 +90,8 @@ static int is_right(struct ending *e, struct error *err)
 		return -1;
 	if (size != e->size)
 		return 0;
-	if (blob && (blob_sha256(blobs, blob, size, hex, err) < 0 ||
-			    blob_sync(blobs, blob, err) < 0))
+	if (blob &&
+		(blob_sha256(blobs, blob, size, hex, err) < 0 || blob_sync(blobs, blob, err) < 0))
 		return -1;
 	if (!blob) {
 		uint8_t digest[SHA256_SIZE];
@@ -169,8 +171,7 @@ static int keep(struct request *r, struct error *err)
 		return -1;
 	if (!k.file.blob)
 		return error_set(err, ERROR_NOT_FOUND, "there are no bytes to keep");
-	int rc = blob_copy(
-		r->controller->blobs, k.file.blob, k.offset, k.size, k.part, &k.at, err);
+	int rc = blob_copy(r->controller->blobs, k.file.blob, k.offset, k.size, k.part, &k.at, err);
 	if (rc == 0)
 		return reply_empty(r, 204, err);
 	if (rc > 0) {
@@ -221,8 +222,8 @@ static int decode_change(
 		return -1;
 	bool move = streq(c->what, "move"), link = streq(c->what, "link");
 	if (!move && !link && !streq(c->what, "folder") && !streq(c->what, "remove"))
-		return json_decode_fail(d, value, err, ERROR_INVALID,
-			"do: must be folder, link, remove or move");
+		return json_decode_fail(
+			d, value, err, ERROR_INVALID, "do: must be folder, link, remove or move");
 	if (move ? !c->from || !c->to : !c->path || (link && !c->target))
 		return json_decode_fail(d, value, err, ERROR_INVALID, "%s needs %s", c->what,
 			move   ? "from and to"
@@ -239,8 +240,8 @@ static int decode_changes(
 		(void **)&c->items, &c->count, err);
 }
 
-static int apply_one(struct database_tx *tx, struct request *r, const struct change *c,
-	struct error *err)
+static int apply_one(
+	struct database_tx *tx, struct request *r, const struct change *c, struct error *err)
 {
 	const char *run = request_parameter(r, "run");
 	const struct controller_limits *limits = &r->controller->limits;

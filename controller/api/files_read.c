@@ -23,7 +23,8 @@ static int find(struct database_tx *tx, void *data, struct error *err)
 	return file_get(tx, &f->request->arena, f->run, f->path, &f->file, err);
 }
 
-// "bytes=A-B", "bytes=A-", "bytes=-N" (RFC 9110); other forms are passed over, as allowed there. 1: a range; 0: none; -1: it lies outside.
+// "bytes=A-B", "bytes=A-", "bytes=-N" (RFC 9110); other forms are passed over, as allowed there. 1:
+// a range; 0: none; -1: it lies outside.
 static int parse_range(const char *text, uint64_t size, uint64_t *first, uint64_t *count)
 {
 	uint64_t a = 0, b = size ? size - 1 : 0;
@@ -60,8 +61,8 @@ static int64_t send_next(void *data, char *buffer, size_t size)
 	uint64_t left = s->end - s->at;
 	if (!left)
 		return -1;
-	int64_t got = blob_read(s->blobs, s->blob, s->at, buffer,
-		left < size ? (size_t)left : size, &err);
+	int64_t got = blob_read(
+		s->blobs, s->blob, s->at, buffer, left < size ? (size_t)left : size, &err);
 	if (got <= 0)
 		return -2; // fewer bytes than were promised
 	s->at += (uint64_t)got;
@@ -76,8 +77,7 @@ static int send_blob(struct request *r, int status, const char *blob, uint64_t f
 	if (fd >= 0)
 		return reply_file(r, status, fd, first, count, type, err);
 	struct sending *s = xcalloc(1, sizeof(*s));
-	*s = (struct sending){
-		.blobs = r->controller->blobs, .at = first, .end = first + count};
+	*s = (struct sending){.blobs = r->controller->blobs, .at = first, .end = first + count};
 	snprintf(s->blob, sizeof(s->blob), "%s", blob ? blob : "");
 	const struct reply_stream stream = {.status = status,
 		.media_type = type,
@@ -119,8 +119,8 @@ int files_reply_bytes(
 	if (ranged < 0) {
 		r->code = "offset";
 		r->offset = size;
-		return error_set(err, ERROR_LIMIT, "%s has %llu bytes", path,
-			(unsigned long long)size);
+		return error_set(
+			err, ERROR_LIMIT, "%s has %llu bytes", path, (unsigned long long)size);
 	}
 	if (ranged) {
 		snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", (unsigned long long)first,
@@ -169,14 +169,14 @@ static int64_t follow_read(struct follow *w, char *buffer, size_t size)
 	struct error err;
 	if (!*w->blob)
 		return 0;
-	int64_t got =
-		blob_read(w->controller->blobs, w->blob, w->at, buffer, size, &err);
+	int64_t got = blob_read(w->controller->blobs, w->blob, w->at, buffer, size, &err);
 	if (got > 0)
 		w->at += (uint64_t)got;
 	return got < 0 ? -2 : got;
 }
 
-// The count is taken before looking, so that nothing comes between; the tables are asked only when no byte is there.
+// The count is taken before looking, so that nothing comes between; the tables are asked only when
+// no byte is there.
 static int64_t follow_next(void *data, char *buffer, size_t size)
 {
 	struct follow *w = data;
@@ -240,8 +240,8 @@ static int list(struct database_tx *tx, void *data, struct error *err)
 		&l->count, err);
 }
 
-static int write_file(struct json_writer *w, struct blobs *blobs, const struct file_row *f,
-	struct error *err)
+static int write_file(
+	struct json_writer *w, struct blobs *blobs, const struct file_row *f, struct error *err)
 {
 	uint64_t size = f->size;
 	if (!f->complete) {

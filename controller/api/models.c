@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Models: names with versions for what runs have left. The files stay the run's, which cannot be removed before its models.
+// Models: names with versions for what runs have left. The files stay the run's, which cannot be
+// removed before its models.
 #include "controller/api/files.h"
 
 #include "base/json_decode.h"
@@ -13,8 +14,19 @@ enum { MODEL_NAME_MAX = 255, MODELS_MAX = 1000 };
 
 static const char columns[] = "name, version, owner, run, path, description, tags, properties, "
 			      "framework, framework_version, created";
-enum { NAME, VERSION, OWNER, RUN, PATH, DESCRIPTION, TAGS, PROPERTIES, FRAMEWORK, FRAMEWORK_VERSION,
-	CREATED };
+enum {
+	NAME,
+	VERSION,
+	OWNER,
+	RUN,
+	PATH,
+	DESCRIPTION,
+	TAGS,
+	PROPERTIES,
+	FRAMEWORK,
+	FRAMEWORK_VERSION,
+	CREATED
+};
 
 // ---- registering
 
@@ -40,7 +52,8 @@ static const struct json_field fields[] = {
 
 static int check_name(const char *name, struct error *err)
 {
-	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.");
+	size_t n =
+		strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.");
 	if (n == 0 || n > MODEL_NAME_MAX || name[n] || *name == '.')
 		return error_set(err, ERROR_INVALID,
 			"name: must be letters, digits, '-', '_' and '.', at most %d",
@@ -70,9 +83,7 @@ static int check_path(struct database_tx *tx, const struct model *m, struct erro
 		file_list(tx, a, m->run, arena_printf(a, "%s/", m->path), "", 1, &below, &count,
 			err) < 0)
 		return -1;
-	return f.kind || count
-		       ? 0
-		       : error_set(err, ERROR_NOT_FOUND, "the run has no %s", m->path);
+	return f.kind || count ? 0 : error_set(err, ERROR_NOT_FOUND, "the run has no %s", m->path);
 }
 
 static int store(struct database_tx *tx, void *data, struct error *err)
@@ -83,7 +94,8 @@ static int store(struct database_tx *tx, void *data, struct error *err)
 		check_path(tx, m, err) < 0)
 		return -1;
 	const char *sql = arena_printf(&r->arena,
-		"INSERT INTO model (%s) SELECT ?1, COALESCE(MAX(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, "
+		"INSERT INTO model (%s) SELECT ?1, COALESCE(MAX(version), 0) + 1, ?2, ?3, ?4, ?5, "
+		"?6, "
 		"?7, ?8, ?9, ?10 FROM model WHERE name = ?1 RETURNING %s",
 		columns, columns);
 	return database_run(tx, &r->arena, sql,
@@ -101,7 +113,8 @@ static int store(struct database_tx *tx, void *data, struct error *err)
 
 // ---- showing
 
-static void write_document(struct json_writer *w, struct arena *a, const char *key, const char *text)
+static void write_document(
+	struct json_writer *w, struct arena *a, const char *key, const char *text)
 {
 	struct error ignored;
 	const struct json *tree =
@@ -223,8 +236,8 @@ static int find_version(struct request *r, struct search *s, struct error *err)
 	if (database_read(r->controller->db, search, s, err) < 0)
 		return -1;
 	return s->rows.count ? 0
-			     : error_set(err, ERROR_NOT_FOUND, "there is no model %s %lld",
-				       s->name, (long long)version);
+			     : error_set(err, ERROR_NOT_FOUND, "there is no model %s %lld", s->name,
+				       (long long)version);
 }
 
 static int show(struct request *r, struct error *err)

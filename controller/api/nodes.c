@@ -35,8 +35,8 @@ static int join_in(struct database_tx *tx, void *data, struct error *err)
 {
 	struct asking *q = data;
 	struct request *r = q->request;
-	int rc = node_join(tx, &r->arena, q->name, q->version, q->replace, wall_ms(), q->id, q->token,
-		err);
+	int rc = node_join(
+		tx, &r->arena, q->name, q->version, q->replace, wall_ms(), q->id, q->token, err);
 	if (rc > 0)
 		r->code = "conflict";
 	return rc ? -1 : 0;
@@ -109,8 +109,7 @@ static int drain_in(struct database_tx *tx, void *data, struct error *err)
 
 static int set_drain(struct request *r, bool drain, struct error *err)
 {
-	struct asking q = {
-		.request = r, .name = request_parameter(r, "node"), .drain = drain};
+	struct asking q = {.request = r, .name = request_parameter(r, "node"), .drain = drain};
 	int rc = database_write(r->controller->db, drain_in, &q, err);
 	return reply(r, &q, rc, err);
 }

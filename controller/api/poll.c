@@ -29,7 +29,8 @@ static int turn(struct database_tx *tx, void *data, struct error *err)
 				   p->writer, &p->idle, err);
 }
 
-// The rest of a poll may take long; it waits in pieces, so that a node that has gone away does not hold its thread.
+// The rest of a poll may take long; it waits in pieces, so that a node that has gone away does not
+// hold its thread.
 static int wait_and_answer(struct polling *p, struct error *err)
 {
 	enum { PIECE_MS = 5000 };

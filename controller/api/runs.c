@@ -105,7 +105,8 @@ static int list_in(struct database_tx *tx, void *data, struct error *err)
 	struct request *r = q->request;
 	start_writer(q);
 	json_write_open_object(q->writer);
-	if (run_list(tx, &r->arena, &q->list, wall_ms(), &r->controller->limits, q->writer, err) < 0)
+	if (run_list(tx, &r->arena, &q->list, wall_ms(), &r->controller->limits, q->writer, err) <
+		0)
 		return -1;
 	json_write_close_object(q->writer);
 	return 0;
@@ -191,7 +192,8 @@ static int experiments_in(struct database_tx *tx, void *data, struct error *err)
 	struct database_rows rows;
 	start_writer(q);
 	if (database_run(tx, &r->arena,
-		    "SELECT experiment, COUNT(*), MAX(created) FROM run WHERE (?1 = '' OR owner = ?1) "
+		    "SELECT experiment, COUNT(*), MAX(created) FROM run WHERE (?1 = '' OR owner = "
+		    "?1) "
 		    "GROUP BY experiment ORDER BY experiment LIMIT 10000",
 		    database_values(database_text(q->list.owner ? q->list.owner : "")), &rows,
 		    err) < 0)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Archives of source directories, under their own hashes: sent once, whoever runs them and however often.
+// Archives of source directories, under their own hashes: sent once, whoever runs them and however
+// often.
 #include "controller/api/files.h"
 
 #include "base/text.h"
@@ -108,8 +109,8 @@ static void release(struct request *r)
 
 // ---- fetching
 
-// Whoever knows the hash of a folder could have sent it; but what it holds is told only to those who run it. Users learn
-// no more than that it is there (HEAD), which spares sending it again.
+// Whoever knows the hash of a folder could have sent it; but what it holds is told only to those
+// who run it. Users learn no more than that it is there (HEAD), which spares sending it again.
 static int may_read(struct database_tx *tx, void *data, struct error *err)
 {
 	struct snapshot *s = data;

@@ -6,7 +6,8 @@
 
 static int healthz(struct request *r, struct error *err)
 {
-	if (database_ping(r->controller->db, err) < 0 || blobs_ping(r->controller->blobs, err) < 0) {
+	if (database_ping(r->controller->db, err) < 0 ||
+		blobs_ping(r->controller->blobs, err) < 0) {
 		err->kind = ERROR_UNAVAILABLE;
 		return -1;
 	}

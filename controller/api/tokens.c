@@ -110,9 +110,6 @@ const struct route api_tokens[] = {
 		.roles = ROLE_ADMIN,
 		.body_max = 64 * 1024,
 		.handle = make},
-	{.method = "DELETE",
-		.pattern = "/v1/tokens/{id}",
-		.roles = ROLE_ADMIN,
-		.handle = revoke},
+	{.method = "DELETE", .pattern = "/v1/tokens/{id}", .roles = ROLE_ADMIN, .handle = revoke},
 	{0},
 };

@@ -3,8 +3,8 @@
 // The verbs of the `stoker-controller` command line, one file each, and what they share.
 #pragma once
 
-#include "base/options.h"
 #include "base/json_write.h"
+#include "base/options.h"
 #include "controller/command/settings.h"
 
 struct command {

@@ -8,8 +8,9 @@ static const struct options_usage usage = {
 	.program = "stoker-controller",
 	.verb = "init",
 	.arguments = "",
-	.summary = "Make the controller's folder and tables, and the first two tokens: one for its\n"
-		   "administrator, one with which nodes join. They are printed once.",
+	.summary =
+		"Make the controller's folder and tables, and the first two tokens: one for its\n"
+		"administrator, one with which nodes join. They are printed once.",
 };
 
 struct first {

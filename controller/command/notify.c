@@ -20,6 +20,6 @@ void notify_manager(const char *word)
 	cleanup_fd int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size);
 	if (fd >= 0) // nothing depends on it
-		(void)!sendto(fd, word, strlen(word), MSG_NOSIGNAL,
-			(struct sockaddr *)&address, length);
+		(void)!sendto(
+			fd, word, strlen(word), MSG_NOSIGNAL, (struct sockaddr *)&address, length);
 }

@@ -143,8 +143,8 @@ int settings_load(struct settings *s, const struct settings_overrides *o, struct
 	if (!data || read_file(s, data, err) < 0)
 		return -1;
 	s->data = data;
-	s->database = choose(
-		o->database, s->database, arena_printf(&s->arena, "%s/controller.db", data));
+	s->database =
+		choose(o->database, s->database, arena_printf(&s->arena, "%s/controller.db", data));
 	s->files = choose(o->files, s->files, arena_printf(&s->arena, "%s/files", data));
 	s->certificate = choose(o->certificate, s->certificate, NULL);
 	s->key = choose(o->key, s->key, NULL);

@@ -3,10 +3,11 @@
 
 #include "base/memory.h"
 
-// Documents (job, cause, resources …) are JSON as text. Times are ms since 1970. What is at hand is in columns, what is
-// only passed on is in documents.
+// Documents (job, cause, resources …) are JSON as text. Times are ms since 1970. What is at hand is
+// in columns, what is only passed on is in documents.
 static const char *const initial[] = {
-	// Credentials. `hash`: SHA-256 of the token, in hexadecimal. `node`: of role node; `run`, `attempt`: of
+	// Credentials. `hash`: SHA-256 of the token, in hexadecimal. `node`: of role node; `run`,
+	// `attempt`: of
 	// role run and metrics.
 	"CREATE TABLE token (id TEXT PRIMARY KEY, role TEXT NOT NULL, owner TEXT NOT NULL,"
 	" hash TEXT NOT NULL, node TEXT, run TEXT, attempt BIGINT, created BIGINT NOT NULL,"
@@ -14,10 +15,14 @@ static const char *const initial[] = {
 	"CREATE INDEX token_of_run ON token (run)",
 	"CREATE INDEX token_of_node ON token (node)",
 
-	// `state`: as users see it, save NotResponding, which is derived. `outcome`: the result that is known while
-	// Finalizing. `attempt`: the last one, 0: none yet. `hint`: SHA-256 of what the environment is made of;
-	// `image`: as the job names it. `events`: number of the last event. `losses`: attempts lost with their nodes.
-	// cpus, memory, gpus: what it needs on a node. `secrets`: gone at the end. `files`: how many it has.
+	// `state`: as users see it, save NotResponding, which is derived. `outcome`: the result
+	// that is known while
+	// Finalizing. `attempt`: the last one, 0: none yet. `hint`: SHA-256 of what the environment
+	// is made of;
+	// `image`: as the job names it. `events`: number of the last event. `losses`: attempts lost
+	// with their nodes.
+	// cpus, memory, gpus: what it needs on a node. `secrets`: gone at the end. `files`: how
+	// many it has.
 	"CREATE TABLE run (id TEXT PRIMARY KEY, experiment TEXT NOT NULL, owner TEXT NOT NULL,"
 	" state TEXT NOT NULL, outcome TEXT, phase TEXT, progress TEXT, cause TEXT, upload TEXT,"
 	" created BIGINT NOT NULL, started BIGINT, ended BIGINT, attempt BIGINT NOT NULL DEFAULT 0,"
@@ -31,8 +36,10 @@ static const char *const initial[] = {
 	"CREATE INDEX run_by_experiment ON run (experiment, created, id)",
 	"CREATE UNIQUE INDEX run_once ON run (owner, idempotency)",
 
-	// A node's turn at a run. `state`: assigned, then what the node says: accepted, preparing, running, finalizing,
-	// ended; or lost. `sequence`: of its last word. `lease_until`: renewed by polls. `open`: 1 as long as its
+	// A node's turn at a run. `state`: assigned, then what the node says: accepted, preparing,
+	// running, finalizing,
+	// ended; or lost. `sequence`: of its last word. `lease_until`: renewed by polls. `open`: 1
+	// as long as its
 	// share of the node is taken.
 	"CREATE TABLE attempt (run TEXT NOT NULL, attempt BIGINT NOT NULL, node TEXT NOT NULL,"
 	" state TEXT NOT NULL, sequence BIGINT NOT NULL DEFAULT 0, cause TEXT, result TEXT,"
@@ -44,8 +51,10 @@ static const char *const initial[] = {
 	"CREATE INDEX attempt_lease ON attempt (lease_until) WHERE open = 1",
 
 	// `used_*`: the sum of its open attempts. `drain`: an administrator's wish.
-	"CREATE TABLE node (id TEXT PRIMARY KEY, name TEXT NOT NULL, drain BIGINT NOT NULL DEFAULT 0,"
-	" draining BIGINT NOT NULL DEFAULT 0, version TEXT, boot TEXT, instance TEXT, resources TEXT,"
+	"CREATE TABLE node (id TEXT PRIMARY KEY, name TEXT NOT NULL, drain BIGINT NOT NULL DEFAULT "
+	"0,"
+	" draining BIGINT NOT NULL DEFAULT 0, version TEXT, boot TEXT, instance TEXT, resources "
+	"TEXT,"
 	" cpus DOUBLE PRECISION NOT NULL DEFAULT 0, memory BIGINT NOT NULL DEFAULT 0,"
 	" gpus BIGINT NOT NULL DEFAULT 0, used_cpus DOUBLE PRECISION NOT NULL DEFAULT 0,"
 	" used_memory BIGINT NOT NULL DEFAULT 0, used_gpus BIGINT NOT NULL DEFAULT 0,"
@@ -56,15 +65,19 @@ static const char *const initial[] = {
 	" PRIMARY KEY (node, kind, name))",
 	"CREATE INDEX node_has_name ON node_has (kind, name)",
 	// Which environment jobs of that hint came to have.
-	"CREATE TABLE environment (hint TEXT PRIMARY KEY, name TEXT NOT NULL, seen BIGINT NOT NULL)",
+	"CREATE TABLE environment (hint TEXT PRIMARY KEY, name TEXT NOT NULL, seen BIGINT NOT "
+	"NULL)",
 
 	"CREATE TABLE event (run TEXT NOT NULL, number BIGINT NOT NULL, kind TEXT NOT NULL,"
 	" data TEXT NOT NULL, time BIGINT NOT NULL, PRIMARY KEY (run, number))",
 
-	// `kind`: file, folder, link. `blob`: the bytes (files/blobs.h); `part`: those that will replace
+	// `kind`: file, folder, link. `blob`: the bytes (files/blobs.h); `part`: those that will
+	// replace
 	// them. `size` and `sha256` are of what is finished; complete 0: grows, ask the blob.
-	"CREATE TABLE file (run TEXT NOT NULL, path TEXT@BYTEWISE@ NOT NULL, kind TEXT NOT NULL, blob TEXT,"
-	" part TEXT, size BIGINT NOT NULL DEFAULT 0, sha256 TEXT, complete BIGINT NOT NULL DEFAULT 0,"
+	"CREATE TABLE file (run TEXT NOT NULL, path TEXT@BYTEWISE@ NOT NULL, kind TEXT NOT NULL, "
+	"blob TEXT,"
+	" part TEXT, size BIGINT NOT NULL DEFAULT 0, sha256 TEXT, complete BIGINT NOT NULL DEFAULT "
+	"0,"
 	" mode BIGINT NOT NULL DEFAULT 420, mtime_ns BIGINT NOT NULL DEFAULT 0, target TEXT,"
 	" PRIMARY KEY (run, path))",
 	"CREATE TABLE snapshot (sha256 TEXT PRIMARY KEY, blob TEXT NOT NULL, size BIGINT NOT NULL,"

@@ -113,7 +113,8 @@ int blob_write(struct blob_writer *w, const void *data, size_t size, struct erro
 	return 0;
 }
 
-// What the store says is there counts: after a failed write that is less than was handed to it, or more than the hash has seen.
+// What the store says is there counts: after a failed write that is less than was handed to it, or
+// more than the hash has seen.
 int blob_finish(struct blob_writer *w, bool durable, uint64_t *size, struct error *err)
 {
 	int rc = w->blobs->store->ops->end(w->handle, durable, size, err);
@@ -157,8 +158,8 @@ int blob_open(struct blobs *b, const char *id)
 	return b->store->ops->open(b->store, id);
 }
 
-static int hash_again(struct blobs *b, const char *id, uint64_t size, struct sha256 *h,
-	struct error *err)
+static int hash_again(
+	struct blobs *b, const char *id, uint64_t size, struct sha256 *h, struct error *err)
 {
 	cleanup_free char *piece = xmalloc(PIECE);
 	for (uint64_t done = 0; done < size;) {

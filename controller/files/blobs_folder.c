@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Blobs as files of a folder: DIR/ab/abcdef…; the writer is who holds the file's flock(2), which other controllers on the
-// same (or a network's) folder respect too. A file's length is the blob's size: a write that was cut off leaves a shorter one.
+// Blobs as files of a folder: DIR/ab/abcdef…; the writer is who holds the file's flock(2), which
+// other controllers on the same (or a network's) folder respect too. A file's length is the blob's
+// size: a write that was cut off leaves a shorter one.
 #include "base/file.h"
 #include "controller/files/blobs_internal.h"
 

@@ -76,9 +76,8 @@ static void add_headers(struct request_internal *q, int status)
 static const char *message_of(const struct request_internal *q, int status)
 {
 	if (status < 500)
-		return streq(q->error.text, "stale")
-			       ? "the attempt is over, or another's"
-			       : q->error.text;
+		return streq(q->error.text, "stale") ? "the attempt is over, or another's"
+						     : q->error.text;
 	log_error("%s: %s", q->route ? q->route->pattern : "request", q->error.text);
 	return status == 503 ? "try again later" : "the controller failed; its log says why";
 }

@@ -26,11 +26,10 @@ void *handle_uri(void *server, const char *uri, struct MHD_Connection *c)
 	struct request_internal *q = xcalloc(1, sizeof(*q));
 	q->server = server;
 	q->mhd = c;
-	q->connection = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
-				->socket_context;
-	q->request = (struct request){.internal = q,
-		.controller = q->server->options.controller,
-		.who.role = ROLE_NONE};
+	q->connection =
+		MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	q->request = (struct request){
+		.internal = q, .controller = q->server->options.controller, .who.role = ROLE_NONE};
 	q->uri = xstrndup(uri, TARGET_MAX + 1);
 	q->started = now_ms();
 	return q;
@@ -116,8 +115,8 @@ static int check_rate(struct request_internal *q, struct error *err)
 	struct request *r = &q->request;
 	bool machine = r->who.role & (ROLE_NODE | ROLE_RUN | ROLE_METRICS);
 	double rate = machine ? q->server->options.node_rate : q->server->options.user_rate;
-	q->retry_after_ms = rate > 0 ? rates_take(q->server->rates, r->who.token, rate, now_ms())
-				     : 0;
+	q->retry_after_ms =
+		rate > 0 ? rates_take(q->server->rates, r->who.token, rate, now_ms()) : 0;
 	if (q->retry_after_ms == 0)
 		return 0;
 	r->code = "rate_limited";
@@ -142,17 +141,16 @@ static int check_token(struct request_internal *q, struct error *err)
 	}
 	if (check_rate(q, err) < 0)
 		return -1;
-	return r->who.role & q->route->roles
-		       ? 0
-		       : error_set(err, ERROR_DENIED, "not for the role %s",
-				 role_name(r->who.role));
+	return r->who.role & q->route->roles ? 0
+					     : error_set(err, ERROR_DENIED, "not for the role %s",
+						       role_name(r->who.role));
 }
 
 static int check_length(struct request_internal *q, uint64_t length, struct error *err)
 {
 	if (length != UINT64_MAX && length > q->route->body_max)
-		return error_set(err, ERROR_LIMIT, "the body is over %zu bytes",
-			q->route->body_max);
+		return error_set(
+			err, ERROR_LIMIT, "the body is over %zu bytes", q->route->body_max);
 	return 0;
 }
 
@@ -198,8 +196,8 @@ static int take_piece(struct request_internal *q, const char *data, size_t size)
 {
 	struct request *r = &q->request;
 	if (q->received > q->route->body_max)
-		return error_set(&q->error, ERROR_LIMIT, "the body is over %zu bytes",
-			q->route->body_max);
+		return error_set(
+			&q->error, ERROR_LIMIT, "the body is over %zu bytes", q->route->body_max);
 	if (q->route->piece)
 		return q->route->piece(r, data, size, &q->error);
 	buffer_append(&r->body, data, size);

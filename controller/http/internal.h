@@ -18,8 +18,8 @@ enum { IDLE, HEAD_PENDING = IDLE, BODY, BUSY };
 struct connection {
 	struct connection *next, **link;
 	int fd;
-	atomic_int phase;      // of the enum above: between requests and in a head; in a body; neither
-	atomic_llong since;    // monotonic ms: of that phase
+	atomic_int phase;   // of the enum above: between requests and in a head; in a body; neither
+	atomic_llong since; // monotonic ms: of that phase
 	atomic_ullong received; // of the body
 };
 
@@ -56,7 +56,7 @@ struct request_internal {
 	struct reply_header_list {
 		const char *name, *value;
 		struct reply_header_list *next;
-	} *headers;
+	} * headers;
 	int status;
 	uint64_t received;
 	int64_t started; // monotonic ms

@@ -89,8 +89,8 @@ static void print_requests(struct metrics *m, struct buffer *out)
 		if (i < array_size(bounds_ms))
 			snprintf(bound, sizeof(bound), "%g", (double)bounds_ms[i] / 1000);
 		count += m->buckets[i];
-		buffer_printf(out, "stoker_http_request_seconds_bucket{le=\"%s\"} %llu\n", bound,
-			count);
+		buffer_printf(
+			out, "stoker_http_request_seconds_bucket{le=\"%s\"} %llu\n", bound, count);
 	}
 	buffer_printf(out,
 		"stoker_http_request_seconds_sum %.3f\nstoker_http_request_seconds_count %llu\n",

@@ -43,13 +43,13 @@ static int reply_set(
 	return 0;
 }
 
-static int reply_bytes(struct request *r, int status, struct buffer *b, const char *media_type,
-	struct error *err)
+static int reply_bytes(
+	struct request *r, int status, struct buffer *b, const char *media_type, struct error *err)
 {
 	size_t size = b->size;
 	metrics_sent(r->internal->server->metrics, size);
-	struct MHD_Response *response = MHD_create_response_from_buffer(
-		size, buffer_steal(b), MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(size, buffer_steal(b), MHD_RESPMEM_MUST_FREE);
 	if (media_type)
 		reply_header(r, "Content-Type", media_type);
 	return reply_set(r->internal, status, response, err);
@@ -64,8 +64,8 @@ int reply_json(struct request *r, int status, struct json_writer *w, struct erro
 	return reply_bytes(r, status, &b, "application/json", err);
 }
 
-int reply_text(struct request *r, int status, struct buffer *b, const char *media_type,
-	struct error *err)
+int reply_text(
+	struct request *r, int status, struct buffer *b, const char *media_type, struct error *err)
 {
 	return reply_bytes(r, status, b, media_type, err);
 }

@@ -52,8 +52,8 @@ int request_json(struct request *r, const struct json **document, struct error *
 	struct json_limits limits = json_limits_default;
 	limits.bytes = r->internal->route->body_max;
 	limits.unsigned_integers = false;
-	const struct json *j = json_parse(&r->arena, r->body.data ? r->body.data : "", r->body.size,
-		"body", &limits, err);
+	const struct json *j = json_parse(
+		&r->arena, r->body.data ? r->body.data : "", r->body.size, "body", &limits, err);
 	if (!j)
 		return -1;
 	if (j->type != JSON_OBJECT)

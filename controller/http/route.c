@@ -118,8 +118,7 @@ static int parse_query(struct arena *a, const char *text, struct target *t, stru
 		if (!name || !value)
 			return -1;
 		if (query_find(t, name))
-			return error_set(
-				err, ERROR_INVALID, "the URL has \"%.100s\" twice", name);
+			return error_set(err, ERROR_INVALID, "the URL has \"%.100s\" twice", name);
 		if (size)
 			t->query[t->query_count++] = (struct pair){name, value};
 		text += size + (text[size] == '&');

@@ -50,16 +50,16 @@ static int port_of(int fd, uint16_t *port)
 	socklen_t size = sizeof(address);
 	if (getsockname(fd, &address.any, &size) < 0)
 		return -1;
-	*port = ntohs(address.any.sa_family == AF_INET6 ? address.v6.sin6_port
-							: address.v4.sin_port);
+	*port = ntohs(
+		address.any.sa_family == AF_INET6 ? address.v6.sin6_port : address.v4.sin_port);
 	return 0;
 }
 
 static int listen_at(struct server *s, struct error *err)
 {
 	char service[8];
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_NUMERICHOST | AI_PASSIVE};
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_PASSIVE};
 	struct addrinfo *found = NULL;
 	snprintf(service, sizeof(service), "%u", s->options.port);
 	int rc = getaddrinfo(s->options.address, service, &hints, &found);
@@ -98,7 +98,8 @@ static int start_daemon(
 	struct MHD_OptionItem tls[] = {
 		{MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)certificate},
 		{MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)key},
-		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+		{MHD_OPTION_HTTPS_PRIORITIES, 0,
+			(void *)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
 		{MHD_OPTION_END, 0, NULL},
 	};
 	if (!certificate)

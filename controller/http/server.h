@@ -30,10 +30,11 @@ struct request {
 // Returns 0 after one of the reply functions, or -1: the error becomes the answer.
 typedef int route_fn(struct request *r, struct error *err);
 struct route {
-	const char *method;  // "GET": HEAD too
-	const char *pattern; // "/v1/runs/{run}/files/{path*}": a segment; * all that remains, not empty
-	unsigned roles;	     // any of these; ROLE_NONE: without a token
-	size_t body_max;     // bytes; more is 413
+	const char *method; // "GET": HEAD too
+	const char *
+		pattern; // "/v1/runs/{run}/files/{path*}": a segment; * all that remains, not empty
+	unsigned roles;	 // any of these; ROLE_NONE: without a token
+	size_t body_max; // bytes; more is 413
 	route_fn *handle;
 	// For bodies that are not kept in memory: `begin` after the head (it may refuse, before the
 	// client has sent the body), `piece` for each piece, then `handle`. `release` in any case,
@@ -59,11 +60,12 @@ void request_metrics(struct request *r, struct buffer *out);
 // Is the client still there? For those who wait.
 bool request_is_alive(struct request *r);
 
-void reply_header(struct request *r, const char *name, const char *value); // for the reply that follows
+void reply_header(
+	struct request *r, const char *name, const char *value); // for the reply that follows
 int reply_json(struct request *r, int status, struct json_writer *w, struct error *err);
 // Takes the buffer's bytes.
-int reply_text(struct request *r, int status, struct buffer *b, const char *media_type,
-	struct error *err);
+int reply_text(
+	struct request *r, int status, struct buffer *b, const char *media_type, struct error *err);
 int reply_empty(struct request *r, int status, struct error *err);
 // A part of a file; takes the descriptor.
 int reply_file(struct request *r, int status, int fd, uint64_t offset, uint64_t size,
@@ -82,13 +84,13 @@ struct reply_stream {
 int reply_stream(struct request *r, const struct reply_stream *s, struct error *err);
 
 struct server_options {
-	const char *address;	 // "127.0.0.1", "::"
-	uint16_t port;		 // 0: any
-	const char *certificate, *key; // PEM files; NULL: no TLS
-	unsigned connections;	 // at most, 4096
-	unsigned connections_per_address; // 0: no bound
-	unsigned idle_ms;	 // 20 s without a byte
-	double user_rate, node_rate; // requests a second of one token
+	const char *address;		   // "127.0.0.1", "::"
+	uint16_t port;			   // 0: any
+	const char *certificate, *key;	   // PEM files; NULL: no TLS
+	unsigned connections;		   // at most, 4096
+	unsigned connections_per_address;  // 0: no bound
+	unsigned idle_ms;		   // 20 s without a byte
+	double user_rate, node_rate;	   // requests a second of one token
 	const struct route *const *routes; // tables, each ended by a NULL method; the array by NULL
 	struct controller *controller;
 };

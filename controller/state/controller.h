@@ -8,9 +8,9 @@
 #include "controller/files/blobs.h"
 
 struct controller_limits {
-	int64_t lease_ms;	 // 60 s
-	uint64_t node_losses;	 // 3: an attempt more than that fails the run
-	uint64_t snapshot_bytes; // 300 MiB
+	int64_t lease_ms;	       // 60 s
+	uint64_t node_losses;	       // 3: an attempt more than that fails the run
+	uint64_t snapshot_bytes;       // 300 MiB
 	uint64_t run_bytes, run_files; // of one run's files; 0: none
 	uint64_t queue_max;	       // runs that wait, of one owner
 };

@@ -27,8 +27,8 @@ int file_path_check(const char *path, struct error *err)
 	for (const char *p = path;; p++) {
 		size_t n = strcspn(p, "/");
 		if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-			return error_set(err, ERROR_INVALID,
-				"path: has an empty part, \".\" or \"..\"");
+			return error_set(
+				err, ERROR_INVALID, "path: has an empty part, \".\" or \"..\"");
 		p += n;
 		if (!*p)
 			return 0;
@@ -64,8 +64,8 @@ int file_get(struct database_tx *tx, struct arena *a, const char *run, const cha
 	return 0;
 }
 
-// What begins with `prefix` lies between it and the same with its last byte one higher; so the index
-// finds it, whatever characters it has.
+// What begins with `prefix` lies between it and the same with its last byte one higher; so the
+// index finds it, whatever characters it has.
 static const char *behind_prefix(struct arena *a, const char *prefix)
 {
 	// No text has a character above it.
@@ -125,8 +125,7 @@ static int count_file(struct database_tx *tx, struct arena *a,
 	if (database_run(tx, a, "UPDATE run SET files = files + 1 WHERE id = ?1 RETURNING files",
 		    database_values(database_text(run)), &rows, err) < 0)
 		return -1;
-	if (limits->run_files &&
-		(uint64_t)database_get_integer(&rows, 0, 0, 0) > limits->run_files)
+	if (limits->run_files && (uint64_t)database_get_integer(&rows, 0, 0, 0) > limits->run_files)
 		return error_set(err, ERROR_LIMIT, "the run has more than %llu files",
 			(unsigned long long)limits->run_files);
 	return 0;
@@ -190,7 +189,8 @@ static int set_end(struct database_tx *tx, struct arena *a, const char *run, con
 	const struct file_end *end, struct error *err)
 {
 	return database_run(tx, a,
-		       "UPDATE file SET blob = ?3, size = ?4, sha256 = ?5, complete = 1, mode = ?6, "
+		       "UPDATE file SET blob = ?3, size = ?4, sha256 = ?5, complete = 1, mode = "
+		       "?6, "
 		       "mtime_ns = ?7 WHERE run = ?1 AND path = ?2",
 		       database_values(database_text(run), database_text(path),
 			       database_text(*end->blob ? end->blob : NULL),
@@ -220,8 +220,7 @@ int file_finish(struct database_tx *tx, struct arena *a, const struct controller
 	if (!streq(there ? there : "", end->blob))
 		return error_set(err, ERROR_UNAVAILABLE,
 			"%s has changed while its end was being checked", path);
-	if (end->part &&
-		(discard(tx, a, f.blob, err) < 0 || drop_part(tx, a, run, path, err) < 0))
+	if (end->part && (discard(tx, a, f.blob, err) < 0 || drop_part(tx, a, run, path, err) < 0))
 		return -1;
 	return set_end(tx, a, run, path, end, err);
 }
@@ -336,7 +335,8 @@ int file_move(struct database_tx *tx, struct arena *a, const char *run, const ch
 	if (file_remove(tx, a, run, to, err) < 0)
 		return -1;
 	int64_t moved = database_run(tx, a,
-		"UPDATE file SET path = ?5 || substr(path, length(?2) + 1) WHERE run = ?1 AND (path = ?2 OR "
+		"UPDATE file SET path = ?5 || substr(path, length(?2) + 1) WHERE run = ?1 AND "
+		"(path = ?2 OR "
 		"(path >= ?3 AND path < ?4))",
 		database_values(database_text(run), database_text(from), database_text(inside),
 			database_text(behind_prefix(a, inside)), database_text(to)),
@@ -355,8 +355,8 @@ int file_manifest(struct database_tx *tx, struct arena *a, const char *run, stru
 		    database_values(database_text(run)), &rows, err) < 0)
 		return -1;
 	if (rows.count)
-		return error_set(err, ERROR_INVALID, "%s is not finished",
-			database_get_text(&rows, 0, 0));
+		return error_set(
+			err, ERROR_INVALID, "%s is not finished", database_get_text(&rows, 0, 0));
 	return database_run(tx, a, "UPDATE run SET manifest = ?2 WHERE id = ?1",
 		       database_values(database_text(run), database_integer(wall_ms())), NULL,
 		       err) < 0

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The files of a run in the tables: which path is which blob, and what is finished. Whatever is
-// changed takes away the mark that all is there (run.manifest). Callers have asked access_run() in the same transaction.
+// changed takes away the mark that all is there (run.manifest). Callers have asked access_run() in
+// the same transaction.
 #pragma once
 
 #include "controller/state/controller.h"
@@ -27,8 +28,8 @@ int file_get(struct database_tx *tx, struct arena *a, const char *run, const cha
 int file_list(struct database_tx *tx, struct arena *a, const char *run, const char *prefix,
 	const char *after, uint64_t limit, struct file_row **files, size_t *count,
 	struct error *err);
-// The blob to append to, of the file or its part; the file is made if it is not there, and is not finished any more (a part leaves
-// it as it is). Over run_files it is ERROR_LIMIT.
+// The blob to append to, of the file or its part; the file is made if it is not there, and is not
+// finished any more (a part leaves it as it is). Over run_files it is ERROR_LIMIT.
 int file_open(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
 	const char *run, const char *path, bool part, char blob[BLOB_ID_SIZE], struct error *err);
 // What file_open() would give, where nothing has to be changed for it: 1; else 0.
@@ -37,7 +38,8 @@ int file_is_open(struct database_tx *tx, struct arena *a, const char *run, const
 
 struct file_end {
 	bool part;
-	const char *blob; // that was checked; "": of an empty file. Another one by now: ERROR_UNAVAILABLE
+	const char *blob; // that was checked; "": of an empty file. Another one by now:
+			  // ERROR_UNAVAILABLE
 	const char *sha256;
 	uint64_t size;
 	unsigned mode;

@@ -23,8 +23,7 @@ static int renew_all(struct database_tx *tx, void *data, struct error *err)
 	cleanup_arena struct arena a = {0};
 	return database_run(tx, &a,
 		       "UPDATE attempt SET lease_until = ?1 WHERE open = 1 AND lease_until > 0",
-		       database_values(
-			       database_integer(k->now + k->controller->limits.lease_ms)),
+		       database_values(database_integer(k->now + k->controller->limits.lease_ms)),
 		       NULL, err) < 0
 		       ? -1
 		       : 0;
@@ -42,8 +41,7 @@ static int keep_logs(struct database_tx *tx, struct arena *a, const char *run, i
 {
 	static const char *const tops[] = {"user_logs", "logs", "system_logs"};
 	for (size_t i = 0; i < array_size(tops); i++) {
-		const char *to =
-			arena_printf(a, "attempts/%lld/%s", (long long)attempt, tops[i]);
+		const char *to = arena_printf(a, "attempts/%lld/%s", (long long)attempt, tops[i]);
 		if (file_move(tx, a, run, tops[i], to, err) < 0) {
 			if (err->kind != ERROR_NOT_FOUND)
 				return -1;
@@ -57,17 +55,19 @@ static int give_back(struct database_tx *tx, struct arena *a, const struct chore
 	const char *run, const struct database_rows *state, struct error *err)
 {
 	int64_t losses = database_get_integer(state, 0, 0, 0);
-	static const char lost[] = "{\"class\":\"infrastructure\",\"code\":\"NodeLost\",\"message\":"
-				   "\"its nodes were lost too often\"}";
-	static const char canceled[] =
-		"{\"class\":\"user\",\"code\":\"Canceled\",\"message\":\"canceled while its node was "
-		"silent\"}";
+	static const char lost[] =
+		"{\"class\":\"infrastructure\",\"code\":\"NodeLost\",\"message\":"
+		"\"its nodes were lost too often\"}";
+	static const char canceled[] = "{\"class\":\"user\",\"code\":\"Canceled\",\"message\":"
+				       "\"canceled while its node was "
+				       "silent\"}";
 	if (database_get_integer(state, 0, 1, 0))
 		return run_end(tx, a, run, "Canceled", canceled, k->now, err);
 	if ((uint64_t)losses > k->controller->limits.node_losses)
 		return run_end(tx, a, run, "Failed", lost, k->now, err);
 	if (database_run(tx, a,
-		    "UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress = NULL "
+		    "UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress = "
+		    "NULL "
 		    "WHERE id = ?1",
 		    database_values(database_text(run)), NULL, err) < 0)
 		return -1;
@@ -178,10 +178,11 @@ static int drop_snapshots(struct database_tx *tx, void *data, struct error *err)
 			     "snapshot.sha256 AND r.ended IS NULL)";
 	if (database_run(tx, &a,
 		    arena_printf(&a,
-			    "INSERT INTO garbage (blob, since) SELECT blob, ?2 FROM snapshot WHERE %s",
+			    "INSERT INTO garbage (blob, since) SELECT blob, ?2 FROM snapshot WHERE "
+			    "%s",
 			    unused),
-		    database_values(database_integer(k->now - SNAPSHOT_MS),
-			    database_integer(k->now)),
+		    database_values(
+			    database_integer(k->now - SNAPSHOT_MS), database_integer(k->now)),
 		    NULL, err) < 0)
 		return -1;
 	return database_run(tx, &a, arena_printf(&a, "DELETE FROM snapshot WHERE %s", unused),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What nobody asks for: leases that have run out, runs that wait, blobs and snapshots that nothing needs.
+// What nobody asks for: leases that have run out, runs that wait, blobs and snapshots that nothing
+// needs.
 #pragma once
 
 #include "controller/state/controller.h"
 
-// Once, before the first request: leases are not counted while no controller ran, so each gets its full time again.
+// Once, before the first request: leases are not counted while no controller ran, so each gets its
+// full time again.
 int housekeeping_begin(struct controller *c, int64_t now, struct error *err);
 // Every second.
 int housekeeping(struct controller *c, int64_t now, struct error *err);

@@ -20,7 +20,8 @@ struct finding {
 
 static int refuse(struct error *err)
 {
-	return error_set(err, ERROR_DENIED, "the token is none of ours, has expired or was revoked");
+	return error_set(
+		err, ERROR_DENIED, "the token is none of ours, has expired or was revoked");
 }
 
 static int read_row(const struct database_rows *rows, struct finding *f, struct error *err)
@@ -97,7 +98,8 @@ static int read_facts(struct database_tx *tx, struct arena *a, const struct iden
 	struct database_rows rows;
 	if (database_run(tx, a,
 		    "SELECT r.owner, r.attempt, (SELECT a.open FROM attempt a WHERE a.run = r.id"
-		    " AND a.attempt = r.attempt), (SELECT COUNT(*) FROM attempt b WHERE b.run = r.id"
+		    " AND a.attempt = r.attempt), (SELECT COUNT(*) FROM attempt b WHERE b.run = "
+		    "r.id"
 		    " AND b.node = ?2 AND b.open = 1) FROM run r WHERE r.id = ?1",
 		    database_values(database_text(run), database_text(who->node)), &rows, err) < 0)
 		return -1;

@@ -14,8 +14,8 @@ enum role {
 	ROLE_METRICS = 1 << 5, // the job itself
 	ROLE_NONE = 1 << 6,    // nobody: for routes that need no token
 };
-const char *role_name(enum role role);		     // "admin", …
-int role_find(const char *name, enum role *role);    // -1: there is none
+const char *role_name(enum role role);		  // "admin", …
+int role_find(const char *name, enum role *role); // -1: there is none
 enum { TOKEN_TEXT_SIZE = 64, TOKEN_ID_SIZE = 11 };
 
 struct identity {
@@ -51,5 +51,5 @@ enum access {
 // May it? ERROR_NOT_FOUND when there is no such run or it is none of theirs; ERROR_DENIED with
 // "stale" for the token of an attempt that is over (the API answers 409). In the transaction that
 // does the work, so that nothing comes between.
-int access_run(struct database_tx *tx, struct arena *a, const struct identity *who,
-	const char *run, enum access access, struct error *err);
+int access_run(struct database_tx *tx, struct arena *a, const struct identity *who, const char *run,
+	enum access access, struct error *err);

@@ -36,7 +36,8 @@ int node_remove(
 			database_values(database_text(id), database_integer(now)), NULL, err) < 0 ||
 		database_run(tx, a, "DELETE FROM node_has WHERE node = ?1",
 			database_values(database_text(id)), NULL, err) < 0 ||
-		database_run(tx, a, "UPDATE attempt SET lease_until = 0 WHERE node = ?1 AND open = 1",
+		database_run(tx, a,
+			"UPDATE attempt SET lease_until = 0 WHERE node = ?1 AND open = 1",
 			database_values(database_text(id)), NULL, err) < 0)
 		return -1;
 	database_notify(tx, arena_printf(a, "node/%s", id));
@@ -73,12 +74,12 @@ int node_join(struct database_tx *tx, struct arena *a, const char *name, const c
 	return token_make(tx, &o, token, err);
 }
 
-int node_drain(struct database_tx *tx, struct arena *a, const char *id, bool drain,
-	struct error *err)
+int node_drain(
+	struct database_tx *tx, struct arena *a, const char *id, bool drain, struct error *err)
 {
-	int64_t n = database_run(tx, a,
-		"UPDATE node SET drain = ?2 WHERE id = ?1 AND removed IS NULL",
-		database_values(database_text(id), database_integer(drain)), NULL, err);
+	int64_t n =
+		database_run(tx, a, "UPDATE node SET drain = ?2 WHERE id = ?1 AND removed IS NULL",
+			database_values(database_text(id), database_integer(drain)), NULL, err);
 	if (n == 0)
 		return error_set(err, ERROR_NOT_FOUND, "there is no node %s", id);
 	database_notify(tx, arena_printf(a, "node/%s", id));
@@ -127,12 +128,14 @@ int node_write(struct database_tx *tx, struct arena *a, const char *id, int64_t 
 {
 	struct database_rows rows;
 	if (database_run(tx, a,
-		    "SELECT n.id, n.name, n.drain, n.draining, n.version, n.resources, n.used_cpus, "
-		    "n.used_memory, n.used_gpus, n.joined, n.last_seen, (SELECT COUNT(*) FROM attempt "
+		    "SELECT n.id, n.name, n.drain, n.draining, n.version, n.resources, "
+		    "n.used_cpus, "
+		    "n.used_memory, n.used_gpus, n.joined, n.last_seen, (SELECT COUNT(*) FROM "
+		    "attempt "
 		    "t WHERE t.node = n.id AND t.open = 1) FROM node n WHERE n.removed IS NULL AND "
 		    "(?1 = '' OR n.id = ?1 OR n.name = ?1) ORDER BY n.name LIMIT ?2",
-		    database_values(database_text(id ? id : ""), database_integer(NODES_MAX)), &rows,
-		    err) < 0)
+		    database_values(database_text(id ? id : ""), database_integer(NODES_MAX)),
+		    &rows, err) < 0)
 		return -1;
 	if (id && !rows.count)
 		return error_set(err, ERROR_NOT_FOUND, "there is no node %s", id);

@@ -8,8 +8,8 @@
 
 enum { NODE_ID_SIZE = 17, NODE_NAME_SIZE = 129 };
 
-// A name of its own; one that is taken is replaced only if asked, which ends the old credential and its attempts' leases.
-// 1: it is taken.
+// A name of its own; one that is taken is replaced only if asked, which ends the old credential and
+// its attempts' leases. 1: it is taken.
 int node_join(struct database_tx *tx, struct arena *a, const char *name, const char *version,
 	bool replace, int64_t now, char id[NODE_ID_SIZE], char token[TOKEN_TEXT_SIZE],
 	struct error *err);

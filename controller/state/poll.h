@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a node says and what it is told (docs/protocol.md, "Nodes"). All of it are levels: saying it again
-// changes nothing.
+// What a node says and what it is told (docs/protocol.md, "Nodes"). All of it are levels: saying it
+// again changes nothing.
 #pragma once
 
 #include "base/json_write.h"
@@ -13,7 +13,7 @@ enum { POLL_ATTEMPTS_MAX = 1000, POLL_NAMES_MAX = 5000, POLL_WAIT_MS_MAX = 60 * 
 struct poll_attempt {
 	const char *run, *state, *phase, *environment, *result;
 	int64_t attempt, sequence, started, ended, retries, exit_status; // the last: -1 if none
-	bool canceling; // it has heard that the run is to be canceled
+	bool canceling;				      // it has heard that the run is to be canceled
 	const struct json *progress, *cause, *upload; // NULL: not told
 };
 

@@ -36,8 +36,8 @@ static void write_place(struct json_writer *w, const char *run, int64_t attempt)
 // ---- starts
 
 // The texts are told once and not kept, so a start that is repeated has new ones; those before end.
-static int write_tokens(struct answering *q, const char *run, int64_t attempt, const char *owner,
-	struct error *err)
+static int write_tokens(
+	struct answering *q, const char *run, int64_t attempt, const char *owner, struct error *err)
 {
 	char text[TOKEN_TEXT_SIZE];
 	const struct {
@@ -125,7 +125,8 @@ static bool is_open(const struct answering *q, const struct poll_attempt *p)
 	return false;
 }
 
-// Of what the node names and does not hold: an end that was taken is known, everything else is stale.
+// Of what the node names and does not hold: an end that was taken is known, everything else is
+// stale.
 static int write_closed(struct answering *q, bool known, struct error *err)
 {
 	struct json_writer *w = q->writer;
@@ -137,7 +138,8 @@ static int write_closed(struct answering *q, bool known, struct error *err)
 		if (is_open(q, p))
 			continue;
 		if (database_run(q->tx, q->arena,
-			    "SELECT sequence FROM attempt WHERE run = ?1 AND attempt = ?2 AND node = ?3 "
+			    "SELECT sequence FROM attempt WHERE run = ?1 AND attempt = ?2 AND node "
+			    "= ?3 "
 			    "AND state = 'ended'",
 			    database_values(database_text(p->run), database_integer(p->attempt),
 				    database_text(q->node)),
@@ -148,8 +150,7 @@ static int write_closed(struct answering *q, bool known, struct error *err)
 			continue;
 		write_place(w, p->run, p->attempt);
 		if (known)
-			json_write_member_int(
-				w, "sequence", database_get_integer(&rows, 0, 0, 0));
+			json_write_member_int(w, "sequence", database_get_integer(&rows, 0, 0, 0));
 		json_write_close_object(w);
 		q->idle = false;
 	}
@@ -160,7 +161,8 @@ static int write_closed(struct answering *q, bool known, struct error *err)
 static int write_drain(struct answering *q, struct error *err)
 {
 	struct database_rows rows;
-	if (database_run(q->tx, q->arena, "SELECT drain FROM node WHERE id = ?1 AND removed IS NULL",
+	if (database_run(q->tx, q->arena,
+		    "SELECT drain FROM node WHERE id = ?1 AND removed IS NULL",
 		    database_values(database_text(q->node)), &rows, err) < 0)
 		return -1;
 	if (!rows.count)
@@ -183,8 +185,10 @@ int poll_answer(struct database_tx *tx, struct arena *a, struct controller *c, c
 		.now = now,
 		.idle = true};
 	if (database_run(tx, a,
-		    "SELECT t.run, t.attempt, t.state, r.cancel_requested, r.canceled_by FROM attempt t "
-		    "JOIN run r ON r.id = t.run WHERE t.node = ?1 AND t.open = 1 ORDER BY t.created "
+		    "SELECT t.run, t.attempt, t.state, r.cancel_requested, r.canceled_by FROM "
+		    "attempt t "
+		    "JOIN run r ON r.id = t.run WHERE t.node = ?1 AND t.open = 1 ORDER BY "
+		    "t.created "
 		    "LIMIT 1000",
 		    database_values(database_text(node)), &q.open, err) < 0)
 		return -1;

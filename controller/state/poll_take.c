@@ -16,7 +16,8 @@ struct taking {
 
 // ---- the node
 
-static int put_names(struct taking *t, const char *kind, const char *const *names, struct error *err)
+static int put_names(
+	struct taking *t, const char *kind, const char *const *names, struct error *err)
 {
 	if (!names)
 		return 0;
@@ -40,7 +41,8 @@ static int put_resources(struct taking *t, const struct poll *p, struct error *e
 		return 0;
 	t->freed = true;
 	return database_run(t->tx, t->arena,
-		       "UPDATE node SET resources = ?2, cpus = ?3, memory = ?4, gpus = ?5, version = "
+		       "UPDATE node SET resources = ?2, cpus = ?3, memory = ?4, gpus = ?5, version "
+		       "= "
 		       "?6, boot = ?7, instance = ?8 WHERE id = ?1",
 		       database_values(database_text(t->node),
 			       database_text(run_json_text(t->arena, p->resources)),
@@ -61,8 +63,7 @@ static int put_node(struct taking *t, const struct poll *p, struct error *err)
 		NULL, err);
 	if (n == 0)
 		return error_set(err, ERROR_DENIED, "the node was removed");
-	return n < 0 || put_resources(t, p, err) < 0 ||
-			       put_names(t, "image", p->images, err) < 0 ||
+	return n < 0 || put_resources(t, p, err) < 0 || put_names(t, "image", p->images, err) < 0 ||
 			       put_names(t, "environment", p->environments, err) < 0
 		       ? -1
 		       : 0;
@@ -80,7 +81,8 @@ static const char *run_state_of(const char *state)
 static int put_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
 {
 	return database_run(t->tx, t->arena,
-		       "UPDATE attempt SET state = ?3, sequence = ?4, started = ?5, environment = ?6, "
+		       "UPDATE attempt SET state = ?3, sequence = ?4, started = ?5, environment = "
+		       "?6, "
 		       "retries = ?7, exit_status = ?8, cause = ?9, result = ?10 "
 		       "WHERE run = ?1 AND attempt = ?2",
 		       database_values(database_text(p->run), database_integer(p->attempt),
@@ -100,7 +102,8 @@ static int put_run(struct taking *t, const struct poll_attempt *p, struct error 
 {
 	return database_run(t->tx, t->arena,
 		       "UPDATE run SET state = ?2, phase = ?3, progress = ?4, "
-		       "started = COALESCE(started, ?5), upload = COALESCE(?6, upload) WHERE id = ?1",
+		       "started = COALESCE(started, ?5), upload = COALESCE(?6, upload) WHERE id = "
+		       "?1",
 		       database_values(database_text(p->run), database_text(run_state_of(p->state)),
 			       database_text(p->phase),
 			       database_text(run_json_text(t->arena, p->progress)),
@@ -157,7 +160,8 @@ static int take_attempt(struct taking *t, const struct poll_attempt *p, struct e
 	struct database_rows rows;
 	int64_t lease = t->now + t->controller->limits.lease_ms;
 	if (database_run(t->tx, t->arena,
-		    "UPDATE attempt SET lease_until = ?4 WHERE run = ?1 AND attempt = ?2 AND node = ?3 "
+		    "UPDATE attempt SET lease_until = ?4 WHERE run = ?1 AND attempt = ?2 AND node "
+		    "= ?3 "
 		    "AND open = 1 RETURNING state, sequence, (SELECT phase FROM run WHERE id = ?1)",
 		    database_values(database_text(p->run), database_integer(p->attempt),
 			    database_text(t->node), database_integer(lease)),
@@ -166,7 +170,8 @@ static int take_attempt(struct taking *t, const struct poll_attempt *p, struct e
 	if (!rows.count || database_get_integer(&rows, 0, 1, 0) >= p->sequence)
 		return 0;
 	const char *state = database_get_text(&rows, 0, 0), *phase = database_get_text(&rows, 0, 2);
-	if (put_attempt(t, p, err) < 0 || put_run(t, p, err) < 0 || learn_environment(t, p, err) < 0)
+	if (put_attempt(t, p, err) < 0 || put_run(t, p, err) < 0 ||
+		learn_environment(t, p, err) < 0)
 		return -1;
 	if (streq(p->state, "ended"))
 		return end_attempt(t, p, err);

@@ -20,7 +20,8 @@ static int find_by_key(struct database_tx *tx, struct arena *a, const struct run
 	if (strlen(s->key) > KEY_MAX)
 		return error_set(err, ERROR_INVALID, "Idempotency-Key: over %d bytes", KEY_MAX);
 	if (database_run(tx, a, "SELECT id FROM run WHERE owner = ?1 AND idempotency = ?2",
-		    database_values(database_text(s->owner), database_text(s->key)), &rows, err) < 0)
+		    database_values(database_text(s->owner), database_text(s->key)), &rows,
+		    err) < 0)
 		return -1;
 	if (rows.count)
 		snprintf(id, RUN_ID_SIZE, "%s", database_get_text(&rows, 0, 0));
@@ -43,8 +44,8 @@ static int check_queue(struct database_tx *tx, struct arena *a,
 	return 0;
 }
 
-static int use_snapshot(struct database_tx *tx, struct arena *a, const struct run_submission *s,
-	struct error *err)
+static int use_snapshot(
+	struct database_tx *tx, struct arena *a, const struct run_submission *s, struct error *err)
 {
 	if (!s->snapshot)
 		return 0;
@@ -128,8 +129,8 @@ int run_end(struct database_tx *tx, struct arena *a, const char *id, const char 
 	return run_event(tx, a, id, "end", "{}", now, err);
 }
 
-int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by,
-	int64_t now, struct error *err)
+int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by, int64_t now,
+	struct error *err)
 {
 	struct database_rows rows;
 	if (database_run(tx, a,
@@ -142,7 +143,8 @@ int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const ch
 		return 0;
 	if (streq(database_get_text(&rows, 0, 0), "NotStarted"))
 		return run_end(tx, a, id, "Canceled",
-			"{\"class\":\"user\",\"code\":\"Canceled\",\"message\":\"canceled before it "
+			"{\"class\":\"user\",\"code\":\"Canceled\",\"message\":\"canceled before "
+			"it "
 			"started\"}",
 			now, err);
 	const char *node = database_get_text(&rows, 0, 1);
@@ -156,7 +158,8 @@ int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct e
 	static const char *const tables[] = {"attempt", "event", "file", "metric", "token"};
 	struct database_rows rows;
 	if (database_run(tx, a,
-		    "SELECT ended, (SELECT COUNT(*) FROM model WHERE run = ?1) FROM run WHERE id = ?1",
+		    "SELECT ended, (SELECT COUNT(*) FROM model WHERE run = ?1) FROM run WHERE id = "
+		    "?1",
 		    database_values(database_text(id)), &rows, err) < 0)
 		return -1;
 	if (!rows.count)
@@ -195,7 +198,8 @@ int run_event(struct database_tx *tx, struct arena *a, const char *id, const cha
 		return -1;
 	if (rows.count &&
 		database_run(tx, a,
-			"INSERT INTO event (run, number, kind, data, time) VALUES (?1, ?2, ?3, ?4, ?5)",
+			"INSERT INTO event (run, number, kind, data, time) VALUES (?1, ?2, ?3, ?4, "
+			"?5)",
 			database_values(database_text(id),
 				database_integer(database_get_integer(&rows, 0, 0, 0)),
 				database_text(kind), database_text(data), database_integer(now)),

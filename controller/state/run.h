@@ -20,16 +20,17 @@ struct run_submission {
 	const char *owner, *key;		       // the second: Idempotency-Key or NULL
 	int64_t now;
 };
-// The run's id. With a key that the owner has used before it is that run's (*made false). ERROR_INVALID: the job; ERROR_NOT_FOUND: the
-// snapshot; ERROR_LIMIT: too many in the queue.
+// The run's id. With a key that the owner has used before it is that run's (*made false).
+// ERROR_INVALID: the job; ERROR_NOT_FOUND: the snapshot; ERROR_LIMIT: too many in the queue.
 int run_submit(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
 	const struct run_submission *s, char id[RUN_ID_SIZE], bool *made, struct error *err);
 // Nothing if it has ended; one in the queue ends at once.
-int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by,
-	int64_t now, struct error *err);
+int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by, int64_t now,
+	struct error *err);
 // With its files, events, metrics and tokens. 1: it has not ended, or a model needs it.
 int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct error *err);
-// The end: `result` Completed, Failed or Canceled; cause as JSON or NULL. Secrets go; its tokens are of an attempt that is over.
+// The end: `result` Completed, Failed or Canceled; cause as JSON or NULL. Secrets go; its tokens
+// are of an attempt that is over.
 int run_end(struct database_tx *tx, struct arena *a, const char *id, const char *result,
 	const char *cause, int64_t now, struct error *err);
 // For those who follow it: {kind, data} with the next number. `data` is JSON.

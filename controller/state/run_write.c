@@ -7,10 +7,30 @@
 
 static const char columns[] =
 	"r.id, r.experiment, r.owner, r.state, r.phase, r.progress, r.cause, r.upload, r.created, "
-	"r.started, r.ended, r.attempt, r.node, r.cancel_requested, r.snapshot, r.properties, r.job, "
+	"r.started, r.ended, r.attempt, r.node, r.cancel_requested, r.snapshot, r.properties, "
+	"r.job, "
 	"n.last_seen, n.name";
-enum { ID, EXPERIMENT, OWNER, STATE, PHASE, PROGRESS, CAUSE, UPLOAD, CREATED, STARTED, ENDED, ATTEMPT,
-	NODE, CANCEL, SNAPSHOT, PROPERTIES, JOB, LAST_SEEN, NODE_NAME };
+enum {
+	ID,
+	EXPERIMENT,
+	OWNER,
+	STATE,
+	PHASE,
+	PROGRESS,
+	CAUSE,
+	UPLOAD,
+	CREATED,
+	STARTED,
+	ENDED,
+	ATTEMPT,
+	NODE,
+	CANCEL,
+	SNAPSHOT,
+	PROPERTIES,
+	JOB,
+	LAST_SEEN,
+	NODE_NAME
+};
 
 void run_write_document(struct json_writer *w, struct arena *a, const char *key, const char *text)
 {
@@ -36,7 +56,8 @@ static void write_time(struct json_writer *w, const char *key, const struct data
 	}
 }
 
-// A node that has been silent for a lease may be gone; that is not decided before its lease has run out.
+// A node that has been silent for a lease may be gone; that is not decided before its lease has run
+// out.
 static const char *shown_state(const struct database_rows *rows, size_t i, int64_t now,
 	const struct controller_limits *limits)
 {
@@ -119,7 +140,8 @@ int run_write(struct database_tx *tx, struct arena *a, const char *id, bool full
 	return 0;
 }
 
-// `next` is the last row's time and id: runs that come meanwhile are before it and do not shift the page.
+// `next` is the last row's time and id: runs that come meanwhile are before it and do not shift the
+// page.
 static int parse_after(const char *after, int64_t *created, const char **id, struct error *err)
 {
 	const char *colon = strchr(after, ':');
@@ -141,7 +163,8 @@ int run_list(struct database_tx *tx, struct arena *a, const struct run_list *l, 
 		return -1;
 	const char *sql = arena_printf(a,
 		"SELECT %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE "
-		"(r.created < ?1 OR (r.created = ?1 AND r.id < ?2)) AND (?3 = '' OR r.owner = ?3) AND "
+		"(r.created < ?1 OR (r.created = ?1 AND r.id < ?2)) AND (?3 = '' OR r.owner = ?3) "
+		"AND "
 		"(?4 = '' OR r.experiment = ?4) AND (?5 = '' OR r.state = ?5) "
 		"ORDER BY r.created DESC, r.id DESC LIMIT ?6",
 		columns);
@@ -163,10 +186,10 @@ int run_list(struct database_tx *tx, struct arena *a, const struct run_list *l, 
 	json_write_close_array(w);
 	size_t last = rows.count ? rows.count - 1 : 0;
 	json_write_member(w, "next",
-		rows.count == l->limit ? arena_printf(a, "%lld:%s",
-						 (long long)database_get_integer(
-							 &rows, last, CREATED, 0),
-						 database_get_text(&rows, last, ID))
-				       : NULL);
+		rows.count == l->limit
+			? arena_printf(a, "%lld:%s",
+				  (long long)database_get_integer(&rows, last, CREATED, 0),
+				  database_get_text(&rows, last, ID))
+			: NULL);
 	return 0;
 }

@@ -21,17 +21,18 @@ struct pass {
 	size_t reserved_count;
 };
 
-static const char usable[] = "n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.last_seen > ?1 "
-			     "AND ?2 NOT LIKE '%,' || n.id || ',%'";
+static const char usable[] =
+	"n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.last_seen > ?1 "
+	"AND ?2 NOT LIKE '%,' || n.id || ',%'";
 
-static int find_node(
-	struct pass *p, const struct waiting *w, const char **node, struct error *err)
+static int find_node(struct pass *p, const struct waiting *w, const char **node, struct error *err)
 {
 	struct database_rows rows;
 	const char *sql = arena_printf(p->arena,
 		"SELECT n.id FROM node n "
 		"LEFT JOIN environment v ON v.hint = ?6 "
-		"LEFT JOIN node_has e ON e.node = n.id AND e.kind = 'environment' AND e.name = v.name "
+		"LEFT JOIN node_has e ON e.node = n.id AND e.kind = 'environment' AND e.name = "
+		"v.name "
 		"LEFT JOIN node_has i ON i.node = n.id AND i.kind = 'image' AND i.name = ?7 "
 		"WHERE %s AND n.cpus - n.used_cpus >= ?3 AND n.memory - n.used_memory >= ?4 "
 		"AND n.gpus - n.used_gpus >= ?5 "
@@ -40,8 +41,7 @@ static int find_node(
 		"LIMIT 1",
 		usable);
 	if (database_run(p->tx, p->arena, sql,
-		    database_values(
-			    database_integer(p->now - p->controller->limits.lease_ms),
+		    database_values(database_integer(p->now - p->controller->limits.lease_ms),
 			    database_text(p->reserved), database_real(w->cpus),
 			    database_integer(w->memory), database_integer(w->gpus),
 			    database_text(w->hint ? w->hint : ""),
@@ -63,16 +63,14 @@ static int reserve(struct pass *p, const struct waiting *w, struct error *err)
 		"n.gpus >= ?5 ORDER BY n.used_gpus - n.gpus, n.used_cpus - n.cpus, n.id LIMIT 1",
 		usable);
 	if (database_run(p->tx, p->arena, sql,
-		    database_values(
-			    database_integer(p->now - p->controller->limits.lease_ms),
+		    database_values(database_integer(p->now - p->controller->limits.lease_ms),
 			    database_text(p->reserved), database_real(w->cpus),
 			    database_integer(w->memory), database_integer(w->gpus)),
 		    &rows, err) < 0)
 		return -1;
 	if (!rows.count)
 		return 0;
-	p->reserved = arena_printf(
-		p->arena, "%s%s,", p->reserved, database_get_text(&rows, 0, 0));
+	p->reserved = arena_printf(p->arena, "%s%s,", p->reserved, database_get_text(&rows, 0, 0));
 	p->reserved_count++;
 	return 0;
 }
@@ -80,7 +78,8 @@ static int reserve(struct pass *p, const struct waiting *w, struct error *err)
 static int take_share(struct pass *p, const struct waiting *w, const char *node, struct error *err)
 {
 	return database_run(p->tx, p->arena,
-		       "UPDATE node SET used_cpus = used_cpus + ?2, used_memory = used_memory + ?3, "
+		       "UPDATE node SET used_cpus = used_cpus + ?2, used_memory = used_memory + "
+		       "?3, "
 		       "used_gpus = used_gpus + ?4 WHERE id = ?1",
 		       database_values(database_text(node), database_real(w->cpus),
 			       database_integer(w->memory), database_integer(w->gpus)),
@@ -122,8 +121,7 @@ static int place(struct pass *p, const struct waiting *w, struct error *err)
 int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,
 	struct error *err)
 {
-	struct pass p = {
-		.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
+	struct pass p = {.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
 	struct database_rows rows;
 	const char *sql = arena_printf(a,
 		"SELECT id, hint, image, cpus, memory, gpus, created, attempt, losses FROM run "
@@ -163,7 +161,8 @@ int schedule_release(struct database_tx *tx, struct arena *a, const char *run, i
 	if (!rows.count)
 		return 0;
 	return database_run(tx, a,
-		       "UPDATE node SET used_cpus = used_cpus - (SELECT cpus FROM run WHERE id = ?2), "
+		       "UPDATE node SET used_cpus = used_cpus - (SELECT cpus FROM run WHERE id = "
+		       "?2), "
 		       "used_memory = used_memory - (SELECT memory FROM run WHERE id = ?2), "
 		       "used_gpus = used_gpus - (SELECT gpus FROM run WHERE id = ?2) WHERE id = ?1",
 		       database_values(

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which run goes to which node. Runs are taken by priority, then in the order of submission. A node must have room for what a run
-// asks for, must have been heard within a lease, and must not be draining; of those, one that has the run's environment comes first,
-// then one that has its image, then the one with the smallest share of its CPUs taken.
+// Which run goes to which node. Runs are taken by priority, then in the order of submission. A node
+// must have room for what a run asks for, must have been heard within a lease, and must not be
+// draining; of those, one that has the run's environment comes first, then one that has its image,
+// then the one with the smallest share of its CPUs taken.
 //
-// A run that finds no room does not hold up those behind it, at first. Once it has waited for SCHEDULE_PATIENCE_MS, the node that could hold it
-// and has the most room gets no other run until it fits.
+// A run that finds no room does not hold up those behind it, at first. Once it has waited for
+// SCHEDULE_PATIENCE_MS, the node that could hold it and has the most room gets no other run until
+// it fits.
 #pragma once
 
 #include "controller/state/controller.h"
 
 enum { SCHEDULE_PATIENCE_MS = 60 * 1000, SCHEDULE_RUNS_MAX = 500 };
 
-// Hand out what can be handed out now: attempts in the state "assigned", whose nodes are told by hub topic "node/ID".
+// Hand out what can be handed out now: attempts in the state "assigned", whose nodes are told by
+// hub topic "node/ID".
 int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,
 	struct error *err);
 // The attempt's share of its node is free again, and it is over: state "ended" or "lost".

@@ -12,8 +12,8 @@ static int check_owner(const char *name, struct error *err)
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@-";
 	size_t size = strlen(name);
 	if (size == 0 || size > 128 || strspn(name, allowed) != size)
-		return error_set(err, ERROR_INVALID,
-			"user: must have 1 to 128 letters, digits and . _ @ -");
+		return error_set(
+			err, ERROR_INVALID, "user: must have 1 to 128 letters, digits and . _ @ -");
 	return 0;
 }
 
@@ -32,7 +32,8 @@ int tokens_list(
 	struct database_tx *tx, struct arena *a, struct database_rows *rows, struct error *err)
 {
 	return database_run(tx, a,
-		       "SELECT id, role, owner, node, created, expires, last_used, revoked FROM token"
+		       "SELECT id, role, owner, node, created, expires, last_used, revoked FROM "
+		       "token"
 		       " WHERE run IS NULL ORDER BY created, id LIMIT 10000",
 		       database_no_values, rows, err) < 0
 		       ? -1

@@ -7,9 +7,10 @@ import pathlib
 import subprocess
 
 import pytest
-from controller import controller, make_controller  # noqa: F401
 from test_agent import agent
 from test_run import _busybox, busybox, runs, wait_for, write_job  # noqa: F401
+
+from controller import controller, make_controller  # noqa: F401
 
 
 @pytest.fixture

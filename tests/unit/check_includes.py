@@ -2,9 +2,9 @@
 """Fails on an include that points up, or sideways past its layer.
 
 The order of the layers is that of stoker_library() in CMakeLists.txt: a folder may include itself and
-what stands above it there; of others than itself, the controller only base. The two main.c, in no library, may
-include everything. Also: quoted includes
-are written from the root and exist, and some foreign headers have one home (HOMES)."""
+what stands above it there; of others than itself, the controller only base. The two main.c, in no library,
+may include everything. Also: quoted includes are written from the root and exist, and some foreign headers
+have one home (HOMES)."""
 
 import pathlib
 import re
