@@ -22,6 +22,25 @@ void close_fdp(int *fd)
 	errno = saved;
 }
 
+static int compare(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void keep_only_fds(int *kept, size_t count)
+{
+	unsigned from = 3;
+	qsort(kept, count, sizeof(*kept), compare);
+	for (size_t i = 0; i < count; i++) {
+		if (kept[i] < (int)from)
+			continue;
+		if ((unsigned)kept[i] > from)
+			syscall(SYS_close_range, from, (unsigned)kept[i] - 1, 0);
+		from = (unsigned)kept[i] + 1;
+	}
+	syscall(SYS_close_range, from, ~0U, 0);
+}
+
 int file_read_fd(int fd, const char *name, size_t limit, struct buffer *b, struct error *err)
 {
 	struct stat st;

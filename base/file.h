@@ -16,6 +16,9 @@
 
 void close_fdp(int *fd); // closes if >= 0, keeps errno
 #define cleanup_fd __attribute__((cleanup(close_fdp)))
+// Close all descriptors but 0, 1, 2 and these, which are sorted: in a child that is not to keep
+// what is its parent's.
+void keep_only_fds(int *kept, size_t count);
 
 // Append the whole file to `b`. A file over `limit` bytes fails with ERROR_LIMIT.
 int file_read(int dirfd, const char *path, size_t limit, struct buffer *b, struct error *err);

@@ -233,7 +233,7 @@ static void on_news(void *data, uint32_t events)
 	(void)events;
 	ssize_t n = read(all->guard.news_fd, &index, sizeof(index));
 	if (n == sizeof(index) && index < all->count)
-		mount_watch_stalled(&all->items[index]);
+		mount_watch_lost(&all->items[index], "it did not answer any more and was aborted");
 	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	loop_remove(all->news);
@@ -263,6 +263,17 @@ int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 			return -1;
 	m->loop = loop;
 	return watch_guard(m, err);
+}
+
+void data_mounts_abort(struct data_mounts *m)
+{
+	for (size_t i = 0; i < m->count; i++) {
+		struct data_mount *one = &m->items[i];
+		if (!one->mounted || !one->kind || !one->kind->abort)
+			continue;
+		one->kind->abort(one);
+		mount_watch_lost(one, "it held the job up, which was to end, and was aborted");
+	}
 }
 
 // What the job wrote, while the helper is still there.

@@ -5,7 +5,6 @@
 #include "base/text.h"
 #include "base/time.h"
 
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,24 +37,7 @@ static bool is_guarded(const struct data_mount *m)
 
 // ---- in the process
 
-static int compare(const void *a, const void *b)
-{
-	return *(const int *)a - *(const int *)b;
-}
-
-// Leases, the journal's pipe, the client's connection: none may outlive the supervisor in here.
-static void close_others(int *kept, size_t count)
-{
-	unsigned from = 3;
-	qsort(kept, count, sizeof(*kept), compare);
-	for (size_t i = 0; i < count; i++) {
-		if ((unsigned)kept[i] > from)
-			syscall(SYS_close_range, from, (unsigned)kept[i] - 1, 0);
-		from = (unsigned)kept[i] + 1;
-	}
-	syscall(SYS_close_range, from, ~0U, 0);
-}
-
+// Leases, the client's connection: none may outlive the supervisor in here.
 static void close_inherited(const struct guard *g)
 {
 	int *kept = xcalloc(g->count + 1, sizeof(*kept));
@@ -64,7 +46,7 @@ static void close_inherited(const struct guard *g)
 	for (size_t i = 0; i < g->count; i++)
 		if (g->items[i].m->helper.pid > 0 && g->items[i].m->helper.pidfd > 2)
 			kept[count++] = g->items[i].m->helper.pidfd;
-	close_others(kept, count);
+	keep_only_fds(kept, count);
 	free(kept);
 }
 

@@ -2,10 +2,9 @@
 //
 // A process beside the supervisor that looks whether mounts answer, and ends those that do not.
 //
-// It must be another process: a job that copies a file to its standard output by sendfile(2) holds
-// the pipe's lock while it waits for the file, and whoever reads that pipe, the supervisor, then
-// waits as well, where no signal reaches him. For the same reason it sees to the mounts when the
-// supervisor is killed: such a death waits, too, until the reader is let go.
+// It must be another process: the supervisor itself touches mounts when it binds them into the
+// sandbox and when it looks at what the job has open, and may come to wait for one. And it sees to
+// the mounts when the supervisor is killed, and to those who wait for them.
 //
 // Looks (statfs(2) in a child) come every interval, with a third of it as their deadline; after two
 // without an answer the mount is aborted. statfs and no more: a helper answers that by itself,

@@ -50,10 +50,10 @@ static void on_helper_end(void *data, uint32_t events)
 	tell(w, DATA_HELPER_DIED, line.text);
 }
 
-void mount_watch_stalled(struct data_mount *m)
+void mount_watch_lost(struct data_mount *m, const char *text)
 {
 	if (m->watch)
-		tell(m->watch, DATA_STALLED, "it did not answer any more and was aborted");
+		tell(m->watch, DATA_STALLED, text);
 	m->failed = true;
 }
 

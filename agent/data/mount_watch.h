@@ -12,6 +12,6 @@ typedef void mount_died_fn(
 // m->watch is set. `died` is told once, after the mount was aborted.
 int mount_watch_start(struct data_mount *m, struct loop *loop, mount_died_fn *died, void *data,
 	struct error *err);
-// The guard says that it does not answer and is aborted.
-void mount_watch_stalled(struct data_mount *m);
+// It was aborted, and why.
+void mount_watch_lost(struct data_mount *m, const char *text);
 void mount_watch_stop(struct data_mount *m); // fine on one that is not watched

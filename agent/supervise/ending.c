@@ -4,12 +4,20 @@
 #include <signal.h>
 #include <stdio.h>
 
-// Everything: with process 1 of the container the kernel kills all that is inside.
+enum { STUCK_MS = 5000 };
+
+// Everything: with process 1 of the container the kernel kills all that is inside. What is left
+// then waits for something, in the kernel, that no signal ends.
 static void on_grace(void *data)
 {
 	struct ending *e = data;
-	if (e->container)
-		container_signal(e->container, SIGKILL);
+	if (!e->container)
+		return;
+	container_signal(e->container, SIGKILL);
+	if (e->killed && e->stuck)
+		e->stuck(e->data);
+	e->killed = true;
+	loop_timer_set(e->grace, STUCK_MS);
 }
 
 int ending_init(struct ending *e, struct loop *loop, struct error *err)
@@ -35,6 +43,8 @@ void ending_ask(
 	if (!e->container)
 		return;
 	container_signal(e->container, signo);
+	if (e->killed)
+		return;
 	loop_timer_set(e->grace, grace_ms);
 }
 

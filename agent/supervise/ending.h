@@ -14,6 +14,10 @@ struct ending {
 	enum cause_stop stop;
 	int signo;	  // what the script was asked with
 	char detail[200]; // for cause_of_stop()
+	bool killed;
+	// It was killed and is still there: called every few seconds. May be NULL.
+	void (*stuck)(void *data);
+	void *data;
 };
 
 int ending_init(struct ending *e, struct loop *loop, struct error *err);

@@ -71,6 +71,13 @@ static void on_died(void *data, size_t index, enum data_failure failure, const c
 	run_enter(s->run, s->run->state, NULL, &ignored);
 }
 
+void supervisor_inputs_let_go(void *data)
+{
+	struct supervisor *s = data;
+	if (s->inputs)
+		data_mounts_abort(s->inputs);
+}
+
 int supervisor_inputs_watch(struct supervisor *s, struct error *err)
 {
 	return s->inputs ? data_mounts_watch(s->inputs, s->loop, on_died, s, err) : 0;

@@ -98,7 +98,8 @@ static void on_child(void *data, int signo)
 	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
 		info.si_pid != s->container.init.pid &&
 		info.si_pid != s->sandbox.network.helper.pid &&
-		!exec_session_owns(s, info.si_pid) && !data_mounts_own(s->inputs, info.si_pid)) {
+		!exec_session_owns(s, info.si_pid) && !output_owns(&s->output, info.si_pid) &&
+		!data_mounts_own(s->inputs, info.si_pid)) {
 		waitpid(info.si_pid, NULL, WNOHANG);
 		info.si_pid = 0;
 	}
@@ -243,6 +244,17 @@ static int open_sandbox(struct supervisor *s, struct error *err)
 	return 0;
 }
 
+// Not before the job runs: it need not wait for that. The log's writer does it, too.
+static void protect(void *data)
+{
+	const struct supervisor *s = data;
+	const struct job_policy *policy = &s->request.settings.policy;
+	cleanup_free char *group = xasprintf("%s/agent", policy->cgroup);
+	cleanup_buffer struct buffer unheard = {0}; // what this node cannot is no matter of the job
+	if (geteuid() == 0)
+		cgroup_protect_self(group, policy->agent_memory, &unheard);
+}
+
 static int start(struct supervisor *s, struct error *err)
 {
 	cleanup_fd int write_fd = -1;
@@ -251,6 +263,8 @@ static int start(struct supervisor *s, struct error *err)
 		.spec = &s->request.spec,
 		.limit = s->request.settings.log_bytes,
 		.keep_free = s->request.settings.log_keep_free,
+		.settle = protect,
+		.data = s,
 	};
 	int read_fd = -1;
 	if ((!s->loop && prepare(s, err) < 0) || ending_init(&s->ending, s->loop, err) < 0 ||
@@ -272,6 +286,8 @@ static int start(struct supervisor *s, struct error *err)
 	if (s->run->attempt > s->request.spec.max_retries)
 		store_layers_release(&s->layers); // the mounts hold leases of their own
 	s->ending.container = &s->container;
+	s->ending.stuck = supervisor_inputs_let_go;
+	s->ending.data = s;
 	s->run->supervisor.container = s->container.init.pid;
 	s->run->cgroup = s->sandbox.cgroup ? cgroup_path(s->sandbox.cgroup) : NULL;
 	s->run->warnings = s->sandbox.warnings.data;
@@ -300,16 +316,6 @@ static int watch_network(struct supervisor *s, struct error *err)
 		return 0;
 	s->network_source = loop_add_fd(s->loop, fd, EPOLLIN, on_network_end, s, err);
 	return s->network_source ? 0 : -1;
-}
-
-// Not before the job runs: it need not wait for that.
-static void protect(struct supervisor *s)
-{
-	const struct job_policy *policy = &s->request.settings.policy;
-	cleanup_free char *group = xasprintf("%s/agent", policy->cgroup);
-	cleanup_buffer struct buffer unheard = {0}; // what this node cannot is no matter of the job
-	if (geteuid() == 0)
-		cgroup_protect_self(group, policy->agent_memory, &unheard);
 }
 
 static int watch(struct supervisor *s, struct error *err)
@@ -454,7 +460,6 @@ static void close_attempt(struct supervisor *s, int rc, struct error *err)
 	s->has_sandbox = false;
 	supervisor_inputs_close(s);
 	output_close(&s->output);
-	s->output = (struct output){.pipe_fd = -1};
 	// Somebody may have the record written meanwhile, and the text may move.
 	s->run->warnings = NULL;
 	supervisor_results_finish(s);
@@ -496,7 +501,7 @@ int supervisor_main(void)
 		.stdin_fd = -1,
 		.lock_fd = -1,
 		.folder_fd = -1,
-		.output = {.pipe_fd = -1},
+		.output = {.news_fd = -1, .writer.pidfd = -1},
 		.container = {.sync_fd = -1, .status_fd = -1}};
 	struct error err = {0};
 	// Before the run is ours there is nobody to tell and nothing to end: who started us sees

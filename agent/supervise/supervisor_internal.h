@@ -57,6 +57,8 @@ void supervisor_answer(void *data, struct control_peer *peer, const struct json 
 // inputs.c
 int supervisor_inputs_open(struct supervisor *s, struct error *err);
 int supervisor_inputs_watch(struct supervisor *s, struct error *err);
+// A job that was killed may wait for one of them; for struct ending.
+void supervisor_inputs_let_go(void *data);
 void supervisor_inputs_close(struct supervisor *s);
 // results.c: the synchroniser beside the job. Its failure is written down and nothing else.
 int supervisor_results_open(struct supervisor *s, struct error *err);

@@ -392,6 +392,25 @@ def test_frozen_helper_and_a_supervisor_that_waits(stoker, busybox, tmp, own):  
     nothing_stays(stoker)
 
 
+@pytest.mark.parametrize("command", [["kill"], ["stop", "--time", "1"]], ids=["kill", "stop"])
+def test_slow_helper_and_a_job_that_is_stopped(stoker, busybox, tmp, own, command):  # noqa: F811
+    """A helper that answers looks and not its reader, who holds the lock of a pipe with bytes in it: the
+    supervisor acts, the reader is let go of, and what was printed is in the log."""
+    stoker.configure(data={"profiles": ["custom"]})
+    script = "(while :; do echo x; done) & sleep 0.3; cat /stoker/inputs/d/slow\n"
+    with stoker.popen("run", job(tmp, busybox, script, own())) as process:
+        wait_for(lambda: is_running(stoker), "the script")
+        time.sleep(1)
+        start = time.monotonic()
+        stoker(command[0], *command[1:], runs(stoker)[0].name, timeout=30)
+        assert time.monotonic() - start < 20
+        out, _ = process.communicate(timeout=20)
+    assert out.startswith("x\nx\n")
+    assert "input d: it held the job up" in record(stoker)["warnings"][0]
+    assert record(stoker)["cause"]["code"] == "Canceled"
+    nothing_stays(stoker)
+
+
 @pytest.mark.parametrize("script", [READ_SLOW, READ_LOCKED], ids=["read", "locked"])
 def test_killed_supervisor(stoker, busybox, tmp, own, script):  # noqa: F811
     """kill -9: the helper dies with it, and the next command takes away the mount."""

@@ -181,7 +181,7 @@ def test_stop_of_a_stubborn_job(detached, stoker):
     stoker("stop", "--time", "1", run.id)
     assert 0.9 < time.monotonic() - start < 20
     assert sleepers(mark) == []
-    assert not is_alive(run.supervisor)
+    wait_for(lambda: not is_alive(run.supervisor), "the supervisor's end")
     for pid in node.processes():
         try:
             assert os.readlink(f"/proc/{pid}/ns/pid") != namespace
