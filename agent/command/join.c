@@ -44,7 +44,7 @@ static int join(struct command *c, struct join_request *q, struct error *err)
 	struct credential made;
 	struct utsname machine;
 	if (!q->name && uname(&machine) == 0)
-		q->name = machine.nodename;
+		q->name = arena_strdup(&a, machine.nodename);
 	if (command_open(c, err) < 0 || credential_join(c->store->state_fd, q, &a, &made, err) < 0)
 		return -1;
 	printf("%s is node %s of %s; start it: stoker agent\n", made.name, made.node, made.url);

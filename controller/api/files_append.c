@@ -56,10 +56,13 @@ struct append {
 
 static int parse_range(const char *text, struct append *p, struct error *err)
 {
-	unsigned long long first, last;
-	int n = 0;
-	if (!text || sscanf(text, "bytes %20llu-%20llu/*%n", &first, &last, &n) != 2 || !n ||
-		text[n] || last < first || last >= INT64_MAX)
+	uint64_t first = 0, last = 0;
+	const char *dash = text ? strchr(text, '-') : NULL,
+		   *slash = dash ? strchr(dash, '/') : NULL;
+	if (!slash || !starts_with(text, "bytes ") || !streq(slash, "/*") ||
+		!parse_u64_n(text + 6, (size_t)(dash - text - 6), &first) ||
+		!parse_u64_n(dash + 1, (size_t)(slash - dash - 1), &last) || last < first ||
+		last >= INT64_MAX)
 		return error_set(err, ERROR_INVALID,
 			"Content-Range: must be \"bytes FIRST-LAST/*\" with the place of what is "
 			"sent");

@@ -593,6 +593,7 @@ def test_tls(make_controller, tmp):
         input=b"", capture_output=True, timeout=20, check=False,
     )  # fmt: skip
     assert old.returncode != 0 and b"Cipher is (NONE)" in old.stdout
+    c.stop()  # one controller to a folder
     mismatch = lab.command(
         "serve", "--data", c.folder, "--listen", "127.0.0.1:0", "--tls-certificate", certificate,
         "--tls-key", certificate, check=False,
