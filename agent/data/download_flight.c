@@ -120,13 +120,20 @@ static int write_body(struct download_flight *f, const char *bytes, size_t size,
 		return 0;
 	// Somebody else has filled the disk.
 	if (err->sys == ENOSPC || err->sys == EDQUOT) {
-		uint64_t rest = p->sized ? p->size - p->have : size;
+		// What is gathered is not on the disk either.
+		uint64_t rest = p->gathered_size + (p->sized ? p->size - p->have : size);
 		if (make_room(f, rest > size ? rest : size, err) < 0)
 			return -1;
 		if (put(p, bytes, size, err) == 0)
 			return 0;
+		if (err->sys == ENOSPC || err->sys == EDQUOT) {
+			char text[FORMAT_SIZE_MAX];
+			error_set(err, ERROR_LIMIT, "needs %s more than the disk has left",
+				format_size(rest, text));
+			return fail(f, DATA_NO_SPACE);
+		}
 	}
-	return fail(f, err->sys == ENOSPC || err->sys == EDQUOT ? DATA_NO_SPACE : DATA_FAILED);
+	return fail(f, DATA_FAILED);
 }
 
 static int on_body(void *data, const char *bytes, size_t size, struct error *err)
