@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SHA-256 of a file's chunks, and of all of it, by a thread of its own: while chunks are hashed,
-// those before are written and the next are read. Measured: without it a large file is copied at
-// two thirds of cp's speed, with it at cp's.
+// SHA-256 of a file's chunks, or of all of it, or both, by a thread of its own: while chunks are
+// hashed, those before are written and the next are read.
 #pragma once
 
 #include "base/error.h"
