@@ -24,7 +24,7 @@
 // the last ones are.
 enum { LOOK_WHOLE = 64 * 1024 * 1024, HOLE = 64 * 1024, WARM = 128 * 1024 };
 
-enum mode { UNDECIDED, REPLACE, APPEND, CLONED };
+enum mode { UNDECIDED, REPLACE, APPEND, CLONED, SAME };
 
 struct hashes {
 	uint8_t (*items)[SHA256_SIZE];
@@ -38,13 +38,13 @@ struct pass {
 	struct outputs_identity now;
 	enum mode mode;
 	struct hashes old, part, new; // at the destination; begun there; of the source
+	uint8_t digest[SHA256_SIZE];  // of all of the source, if `first` is 0
 	uint64_t first;		      // chunk that is looked at
 	uint64_t sent;
 	bool settled, sparse;
-	// Nothing of it is there: what is read is written, whatever its hash. Most large files are
-	// never changed; the chunks of one that is are hashed then, from what is at the
-	// destination.
-	bool straight;
+	// A large file of which only the digest of all is wanted. Most are never changed; the
+	// chunks of one that is are hashed then, from what is at the destination.
+	bool unchunked;
 };
 
 uint64_t outputs_chunks_of(uint64_t size)
@@ -281,7 +281,7 @@ static int put(struct pass *p, uint64_t k, const char *data, uint64_t size, stru
 	uint64_t before = length_at(&p->old, k), at = k * OUTPUTS_CHUNK;
 	uint8_t digest[SHA256_SIZE];
 	p->new.size += size;
-	if (p->mode == CLONED || p->straight)
+	if (p->unchunked)
 		return 0;
 	if (p->mode == APPEND)
 		return write_range(p, data, size, at, err);
@@ -334,7 +334,8 @@ static int copy_small(struct pass *p, struct error *err)
 	ssize_t n = read_at(p->fd, buffer, (size_t)p->now.size, 0);
 	if (n < 0)
 		return 1;
-	outputs_sha_of(buffer, (size_t)n, p->new.items[0]);
+	outputs_sha_of(buffer, (size_t)n, p->digest);
+	memcpy(p->new.items[0], p->digest, SHA256_SIZE);
 	return n ? put(p, 0, buffer, (uint64_t)n, err) : 0;
 }
 
@@ -364,7 +365,7 @@ static int read_chunk(struct pass *p, uint64_t k, uint64_t *got, struct error *e
 	uint64_t size = length_at(&(struct hashes){.size = p->now.size}, k);
 	char *buffer = s->buffers[k % OUTPUTS_SLOTS];
 	*got = 0;
-	if (p->straight) {
+	if (p->unchunked && p->mode == REPLACE) {
 		int rc = copy_warm(p, buffer, size, k * OUTPUTS_CHUNK, got, err);
 		if (rc)
 			return rc;
@@ -387,10 +388,9 @@ static int copy_large(struct pass *p, struct error *err)
 	uint64_t sizes[OUTPUTS_SLOTS], next = p->first, k = p->first;
 	bool ended = false;
 	p->new.size = p->first *OUTPUTS_CHUNK;
-	p->straight = p->mode == REPLACE && !p->old.items && !p->part.items && !p->sparse;
-	outputs_hasher_begin(s->hasher, p->first      ? OUTPUTS_HASH_CHUNKS
-					: p->straight ? OUTPUTS_HASH_WHOLE
-						      : OUTPUTS_HASH_BOTH);
+	outputs_hasher_begin(s->hasher, p->first       ? OUTPUTS_HASH_CHUNKS
+					: p->unchunked ? OUTPUTS_HASH_WHOLE
+						       : OUTPUTS_HASH_BOTH);
 	for (;;) {
 		if (!ended) {
 			uint64_t *got = &sizes[next % OUTPUTS_SLOTS];
@@ -401,7 +401,7 @@ static int copy_large(struct pass *p, struct error *err)
 			next += *got ? 1 : 0;
 		}
 		if (next == k)
-			return 0;
+			break;
 		if (!ended && next - k < OUTPUTS_SLOTS)
 			continue;
 		outputs_hasher_get(s->hasher, p->new.items[k]);
@@ -410,6 +410,33 @@ static int copy_large(struct pass *p, struct error *err)
 			return -1;
 		k++;
 	}
+	if (!p->first)
+		outputs_hasher_end(s->hasher, p->digest);
+	return 0;
+}
+
+// A large file whose chunks are not known, which is read once more because it was not settled: as a
+// rule it is what was sent, and its digest says so without a look at the destination. 1: it is; 0;
+// -1.
+static int is_as_sent(struct pass *p, struct error *err)
+{
+	const struct outputs_content *c = &p->e->content;
+	const unsigned known = OUTPUTS_PRESENT | OUTPUTS_WHOLE;
+	if (p->e->kind != OUTPUTS_FILE || (c->flags & (known | OUTPUTS_SUSPECT)) != known ||
+		c->chunks || outputs_chunks_of(c->sent.size) < 2 ||
+		!outputs_same_file(&c->sent, &p->now) || c->sent.size != p->now.size ||
+		c->sent.mtime_ns != p->now.mtime_ns)
+		return 0;
+	p->new.items = xcalloc(outputs_chunks_of(p->now.size), SHA256_SIZE);
+	p->unchunked = true;
+	int rc = copy_large(p, err);
+	if (rc == 0 && p->new.size == c->sent.size &&
+		memcmp(p->digest, c->digest, SHA256_SIZE) == 0) {
+		p->mode = SAME;
+		return 1;
+	}
+	free(steal(p->new.items));
+	return rc < 0 ? -1 : 0;
 }
 
 static int finish(struct pass *p, struct error *err)
@@ -421,7 +448,7 @@ static int finish(struct pass *p, struct error *err)
 	if (p->mode == UNDECIDED && (!p->old.items || p->old.size != p->new.size) &&
 		begin_part(p, p->old.items ? p->new.size : 0, err) < 0)
 		return -1;
-	if (p->mode != UNDECIDED)
+	if (p->mode != UNDECIDED && p->mode != SAME)
 		return s->target->ops->finish(s->target, &a, err);
 	bool same = !(c->flags & OUTPUTS_SUSPECT) && c->sent.mtime_ns == a.mtime_ns &&
 		    (c->sent.mode & 0755) == (a.mode & 0755);
@@ -449,16 +476,11 @@ static uint32_t record(struct pass *p)
 	c->sent.size = p->new.size;
 	c->flags =
 		OUTPUTS_PRESENT | (p->settled ? OUTPUTS_SETTLED : 0) | (whole ? OUTPUTS_WHOLE : 0);
-	if (count > 1 && whole)
-		outputs_hasher_end(p->s->hasher, c->digest);
-	if (count > 1 && !p->straight) {
+	memcpy(c->digest, p->digest, SHA256_SIZE);
+	if (count > 1 && !p->unchunked) {
 		c->chunks = xreallocarray(steal(p->new.items), count, SHA256_SIZE);
 		c->chunk_count = (uint32_t)count;
 		p->s->chunks += count;
-	} else if (!count) {
-		outputs_sha_of("", 0, c->digest);
-	} else if (count == 1) {
-		memcpy(c->digest, p->new.items[0], SHA256_SIZE);
 	}
 	p->e->kind = OUTPUTS_FILE;
 	p->e->changed = p->e->replaced = false;
@@ -499,15 +521,20 @@ static int begin(struct pass *p, struct error *err)
 		return -1;
 	}
 	p->first = large ? first_to_look_at(p) : 0;
+	p->unchunked =
+		large && !p->old.items && !p->part.items && (p->mode == CLONED || !p->sparse);
 	p->new.items = xcalloc(outputs_chunks_of(p->now.size) + 1, SHA256_SIZE); // after a clone
 	return 0;
 }
 
 static int transfer(struct pass *p, struct error *err)
 {
+	int rc = is_as_sent(p, err);
+	if (rc)
+		return rc < 0 ? -1 : finish(p, err);
 	if (begin(p, err) < 0)
 		return -1;
-	int rc = outputs_chunks_of(p->now.size) > 1 ? copy_large(p, err) : copy_small(p, err);
+	rc = outputs_chunks_of(p->now.size) > 1 ? copy_large(p, err) : copy_small(p, err);
 	if (rc > 0) {
 		outputs_skip(p->s, p->e->path, "it could not be read", true);
 		return p->mode == APPEND

@@ -557,6 +557,18 @@ def test_a_large_copy_does_not_fill_memory(run, begun):
     run.assert_equal()
 
 
+def test_the_last_look_at_a_large_file_spares_the_copy(run):
+    """What was just written is read once more at the end; it is not compared with the copy."""
+    with open(run.outputs / "large", "wb") as f:
+        for _ in range(300):
+            f.write(os.urandom(1 << 20))
+    sync = run.sync(50)
+    sync.wait_for(lambda s: s["files"] == 1 and not s["left"])
+    assert sync.finish()["state"] == "Done"
+    assert resident(run.copy / "outputs/large") < 140 << 20
+    run.assert_equal()
+
+
 def test_what_the_process_may(run):
     (run.outputs / "a").write_text("a")
     sync = run.sync(50)
