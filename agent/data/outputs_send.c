@@ -290,7 +290,7 @@ static int put(struct pass *p, uint64_t k, const char *data, uint64_t size, stru
 	if (is_chunk(&p->old, k, size, p->new.items[k]))
 		return 0;
 	// Nothing but the end of what is there, and more behind it?
-	bool grown = p->old.size && before < size && at + before == p->old.size;
+	bool grown = p->old.items && p->old.size && before < size && at + before == p->old.size;
 	if (grown && before) {
 		outputs_sha_of(data, before, digest);
 		grown = memcmp(digest, p->old.items[k], SHA256_SIZE) == 0;
