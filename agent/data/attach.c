@@ -68,6 +68,10 @@ void mount_close(struct data_mount *m, bool abort)
 {
 	struct error ignored;
 	mount_watch_stop(m);
+	if (m->kind && m->kind->remote) {
+		close_fdp(&m->fd);
+		m->fd = -1;
+	}
 	mount_remove(m->path, abort);
 	process_release(&m->helper);
 	helper_log_read(&m->log);
@@ -208,6 +212,14 @@ bool data_mounts_map_ids(const struct data_mounts *m, size_t i)
 	return !m->items[i].kind || !m->items[i].kind->plain_ids;
 }
 
+bool data_mounts_may_hang(const struct data_mounts *m)
+{
+	for (size_t i = 0; i < m->count; i++)
+		if (m->items[i].silent)
+			return true;
+	return false;
+}
+
 bool data_mounts_own(const struct data_mounts *m, pid_t pid)
 {
 	for (size_t i = 0; m && i < m->count; i++)
@@ -222,6 +234,19 @@ static void on_died(void *data, struct data_mount *m, enum data_failure failure,
 	all->died(all->died_data, (size_t)(m - all->items), failure, text);
 }
 
+static void tell_stalled(struct data_mount *m, unsigned seconds)
+{
+	bool remote = m->kind->remote;
+	m->silent = m->kind->may_hang && seconds;
+	if (!seconds) // it is back
+		return;
+	cleanup_free char *text =
+		xasprintf("%s%s did not answer for %u s while the job ran; the mount was aborted",
+			remote ? "the server of " : "its program", remote ? m->source->remote : "",
+			seconds);
+	mount_watch_lost(m, text);
+}
+
 static int watch_guard(struct data_mounts *all, struct error *err);
 
 // It ends only if somebody kills it: then there is another one.
@@ -229,11 +254,11 @@ static void on_news(void *data, uint32_t events)
 {
 	struct data_mounts *all = data;
 	struct error ignored;
-	uint32_t index;
+	struct mount_news news;
 	(void)events;
-	ssize_t n = read(all->guard.news_fd, &index, sizeof(index));
-	if (n == sizeof(index) && index < all->count)
-		mount_watch_lost(&all->items[index], "it did not answer any more and was aborted");
+	ssize_t n = read(all->guard.news_fd, &news, sizeof(news));
+	if (n == sizeof(news) && news.index < all->count)
+		tell_stalled(&all->items[news.index], news.silent_s);
 	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	loop_remove(all->news);

@@ -80,6 +80,9 @@ int data_mounts_watch(struct data_mounts *m, struct loop *loop,
 // Whoever waits for a mount gets an error from here on; each is told to `died`. May be called
 // again.
 void data_mounts_abort(struct data_mounts *m);
+// Is one aborted and not back of which the job may wait for ever (NFS, while it recovers its
+// state)?
+bool data_mounts_may_hang(const struct data_mounts *m);
 // Flush what was written (DATA_RW_MOUNT), within `flush_ms`, and unmount everything, forcibly if
 // need be; never hangs. -1 with the failure: what was written did not get out. NULL is fine.
 int data_detach(struct data_mounts *m, uint64_t flush_ms, size_t *failed,

@@ -24,6 +24,10 @@ struct mount_kind {
 	void (*abort)(struct data_mount *m);
 	// The file system knows nothing of the job's ids; its files are open to all instead.
 	bool plain_ids;
+	// The kernel's own, of a server: the mount goes on when that is back.
+	bool remote;
+	// Not all waits end when it is aborted.
+	bool may_hang;
 };
 // NULL: nothing is mounted for this input.
 const struct mount_kind *mount_kind_of(const struct data_source *s);
@@ -35,9 +39,10 @@ struct data_mount {
 	const struct data_ready *ready; // NULL: nothing was prepared
 	struct store *store;
 	char *path;	       // on this node: the mount point, or what was prepared; NULL: direct
-	int fd;		       // a lease, or what a bind was opened as; -1
+	int fd;		       // a lease, what a bind was opened as, or what holds a mount; -1
 	bool mounted;	       // at path
 	bool failed;	       // and told
+	bool silent;	       // a server of the network was given up, and is not back
 	struct process helper; // of FUSE; pid 0: none
 	const char *program;   // what the helper is called
 	struct helper_log log; // what it prints

@@ -12,13 +12,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TICK_MS = 250, STRIKES = 2, INTERVAL_MS_MIN = 1000, PF_EXITING = 4 };
+enum { TICK_MS = 250, AGAIN_MS = 1000, INTERVAL_MS_MIN = 1000, PF_EXITING = 4 };
 
 struct guarded {
 	struct data_mount *m;
 	struct process probe; // pid 0: none under way
 	int64_t next_ms;      // when to look, or when to give up looking
-	unsigned strikes;
+	int64_t silent_ms;    // since when nothing was answered; 0: it answers
+	bool ended;	      // the probe, with this status
+	int status;
 	bool told;
 };
 
@@ -27,7 +29,7 @@ struct guard {
 	size_t count;
 	pid_t supervisor;
 	int news_fd;
-	int64_t interval_ms, limit_ms;
+	int64_t interval_ms, look_ms;
 };
 
 static bool is_guarded(const struct data_mount *m)
@@ -70,43 +72,83 @@ static bool is_ending(pid_t pid)
 
 static void end_probe(struct guarded *it)
 {
-	kill(it->probe.pid, SIGKILL);
+	if (!it->ended)
+		kill(it->probe.pid, SIGKILL);
 	close_fdp(&it->probe.pidfd);
 	it->probe = (struct process){.pidfd = -1};
+	it->ended = false;
 }
 
-static void strike(struct guard *g, struct guarded *it, uint32_t index)
+// A program that answers with an error answers; for a server the kernel says so that it does not.
+static bool has_answered(const struct guarded *it)
 {
-	it->strikes++;
+	return it->ended && (!it->m->kind->remote || it->status == 0);
+}
+
+// A server may be away for as long as its restart takes.
+static int64_t patience(const struct guard *g, const struct guarded *it)
+{
+	return 2 * (it->m->kind->remote ? g->interval_ms : g->look_ms);
+}
+
+static void tell(const struct guard *g, struct guarded *it, int64_t silent_ms)
+{
+	struct mount_news news = {.index = (uint32_t)(it - g->items),
+		.silent_s = (uint32_t)((silent_ms + 999) / 1000)};
+	if (it->told != (silent_ms > 0) && write(g->news_fd, &news, sizeof(news)) == sizeof(news))
+		it->told = !it->told;
+}
+
+static void end_look(const struct guard *g, struct guarded *it, int64_t now)
+{
+	bool answered = has_answered(it), late = !it->ended;
 	end_probe(it);
-	it->next_ms = now_ms();
-	if (it->strikes < STRIKES)
+	if (answered) {
+		tell(g, it, 0);
+		it->silent_ms = 0;
+		it->next_ms = now + g->interval_ms;
 		return;
-	it->m->kind->abort(it->m);
-	it->next_ms += g->interval_ms;
-	if (!it->told && write(g->news_fd, &index, sizeof(index)) == sizeof(index))
-		it->told = true;
+	}
+	bool over = now - it->silent_ms >= patience(g, it);
+	if (over) {
+		// Again and again: of a network mount only those waits end that have begun.
+		it->m->kind->abort(it->m);
+		tell(g, it, now - it->silent_ms);
+	}
+	it->next_ms = !over && late ? now : now + AGAIN_MS;
 }
 
-static void step(struct guard *g, size_t i)
+static void look(const struct guard *g, struct guarded *it, int64_t now)
 {
-	struct guarded *it = &g->items[i];
 	struct error ignored;
-	if (it->probe.pid > 0) {
-		struct pollfd p = {.fd = it->probe.pidfd, .events = POLLIN};
-		if (poll(&p, 1, 0) > 0) { // an error is an answer, too
-			end_probe(it);
-			it->strikes = 0;
-			it->next_ms = now_ms() + g->interval_ms;
-		} else if (now_ms() >= it->next_ms) {
-			strike(g, it, (uint32_t)i);
-		}
-	} else if (now_ms() >= it->next_ms) {
-		if (mount_child_start(mount_look, it->m->path, &it->probe, &ignored) < 0)
-			it->next_ms = now_ms() + g->interval_ms;
-		else
-			it->next_ms = now_ms() + g->limit_ms;
+	if (mount_child_start(mount_look, it->m->path, &it->probe, &ignored) < 0) {
+		it->next_ms = now + g->interval_ms;
+		return;
 	}
+	if (!it->silent_ms)
+		it->silent_ms = now;
+	it->next_ms = now + (it->told ? AGAIN_MS : g->look_ms);
+}
+
+static void step(const struct guard *g, struct guarded *it)
+{
+	int64_t now = now_ms();
+	if (it->probe.pid > 0 && (it->ended || now >= it->next_ms))
+		end_look(g, it, now);
+	else if (it->probe.pid == 0 && now >= it->next_ms)
+		look(g, it, now);
+}
+
+static void reap(struct guard *g)
+{
+	pid_t pid;
+	int status;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (size_t i = 0; i < g->count; i++)
+			if (g->items[i].probe.pid == pid) {
+				g->items[i].ended = true;
+				g->items[i].status = status;
+			}
 }
 
 static void end_all(struct guard *g)
@@ -130,11 +172,10 @@ static void guard(struct guard *g)
 			end_all(g);
 			return;
 		}
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
+		reap(g);
 		for (size_t i = 0; i < g->count; i++)
 			if (is_guarded(g->items[i].m))
-				step(g, i);
+				step(g, &g->items[i]);
 	}
 }
 
@@ -159,7 +200,7 @@ int mount_guard_start(struct mount_guard *g, struct data_mount *items, size_t co
 		.supervisor = getpid(),
 		.news_fd = theirs,
 		.interval_ms = interval_ms,
-		.limit_ms = interval_ms / 3 > INTERVAL_MS_MIN ? interval_ms / 3 : INTERVAL_MS_MIN};
+		.look_ms = interval_ms / 3 > INTERVAL_MS_MIN ? interval_ms / 3 : INTERVAL_MS_MIN};
 	for (size_t i = 0; i < count; i++)
 		all.items[i] = (struct guarded){
 			.m = &items[i], .probe.pidfd = -1, .next_ms = now_ms() + interval_ms};

@@ -5,6 +5,7 @@
 #include "agent/data/mount.h"
 #include "agent/data/remote_plan.h"
 #include "base/file.h"
+#include "base/message.h"
 #include "base/text.h"
 #include "base/time.h"
 
@@ -111,7 +112,8 @@ static int configure(int fs, const struct remote_plan *p, bool read_only, struct
 	return 0;
 }
 
-static int mount_it(const struct data_mount *m, const char *password, struct result *r)
+// The mount's descriptor goes to *held.
+static int mount_it(const struct data_mount *m, const char *password, int *held, struct result *r)
 {
 	cleanup_arena struct arena a = {0};
 	char address[NI_MAXHOST];
@@ -144,16 +146,18 @@ static int mount_it(const struct data_mount *m, const char *password, struct res
 		r->failure = DATA_FAILED;
 		return error_set_errno(&r->err, errno, "mount on %s", m->path);
 	}
+	*held = steal_fd(&mounted);
 	return 0;
 }
 
-static int receive(int fd, pid_t pid, int64_t deadline_ms, struct result *r)
+static int receive(int fd, pid_t pid, int64_t deadline_ms, int *held, struct result *r)
 {
+	struct error ignored;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	int64_t left = deadline_ms - now_ms();
 	int status;
 	int n = poll(&p, 1, left < 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left);
-	ssize_t got = n > 0 ? read(fd, r, sizeof(*r)) : 0;
+	ssize_t got = n > 0 ? message_receive(fd, r, sizeof(*r), held, 1, false, &ignored) : 0;
 	if (n <= 0)
 		kill(pid, SIGKILL);
 	waitpid(pid, &status, n > 0 ? 0 : WNOHANG); // the kernel may not let go of it yet
@@ -189,20 +193,21 @@ static int remote_open(struct data_mount *m, const struct data_options *o, int64
 	}
 	if (!s->max_seconds)
 		deadline_ms = now_ms() + READY_MS;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return error_set_errno(err, errno, "pipe");
+	if (message_pair(fds, err) < 0)
+		return -1;
 	cleanup_fd int ours = fds[0], theirs = fds[1];
 	pid_t pid = fork();
 	if (pid < 0)
 		return error_set_errno(err, errno, "fork");
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		mount_it(m, password, &r);
-		_exit(write(theirs, &r, sizeof(r)) != sizeof(r));
+		int held = -1;
+		mount_it(m, password, &held, &r);
+		_exit(message_send(theirs, &r, sizeof(r), &held, held >= 0, err) < 0);
 	}
 	close_fdp(&theirs);
 	theirs = -1;
-	int rc = receive(ours, pid, deadline_ms, &r);
+	int rc = receive(ours, pid, deadline_ms, &m->fd, &r);
 	if (rc == 0)
 		return mount_probe(m->path, true, deadline_ms, failure, err);
 	*failure = r.failure;
@@ -216,7 +221,8 @@ static int force(void *path)
 }
 
 // Requests that wait are ended with an error; those that come later wait again, until the next
-// time.
+// time. Held by m->fd the mount is busy: else it would be taken away here, and nothing of it could
+// be reached any more while the job has it.
 static void remote_stop(struct data_mount *m)
 {
 	struct error ignored;
@@ -224,5 +230,11 @@ static void remote_stop(struct data_mount *m)
 	mount_in_child(force, m->path, now_ms() + 1000, &failure, &ignored);
 }
 
-const struct mount_kind mount_nfs = {.open = remote_open, .abort = remote_stop, .plain_ids = true};
-const struct mount_kind mount_cifs = {.open = remote_open, .abort = remote_stop, .plain_ids = true};
+const struct mount_kind mount_nfs = {.open = remote_open,
+	.abort = remote_stop,
+	.plain_ids = true,
+	.remote = true,
+	.may_hang = true};
+// Its waits end at the latest when the connection is taken for lost (echo_interval).
+const struct mount_kind mount_cifs = {
+	.open = remote_open, .abort = remote_stop, .plain_ids = true, .remote = true};

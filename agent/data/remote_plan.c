@@ -74,8 +74,10 @@ static void plan_nfs(const struct data_source *s, const char *address, struct re
 	if (!has_option(s, "nfsvers"))
 		add_default(s, p, "vers", "4.2");
 	add_default(s, p, "proto", strchr(address, ':') ? "tcp6" : "tcp");
+	// 90 s until the kernel gives up by itself: longer than the guard's limit (mount_guard.h),
+	// if the node has no other one, since a server that is back before that is no error.
 	add_default(s, p, "timeo", "100"); // tenths of a second
-	add_default(s, p, "retrans", "3");
+	add_default(s, p, "retrans", "8");
 	if (!has_option(s, "hard") && !has_option(s, "soft"))
 		add_default(s, p, s->mode == DATA_RW_MOUNT ? "hard" : "softerr", NULL);
 }
@@ -96,6 +98,8 @@ static void plan_cifs(const struct data_source *s, const char *address, const ch
 	if (s->user)
 		add_default(s, p, "seal", NULL);
 	add_default(s, p, "soft", NULL);
+	// Three without an answer, and the connection is taken for lost: requests under way end.
+	add_default(s, p, "echo_interval", "20");
 	// The server's decision, not that of ids which it knows nothing of.
 	add(p, "uid", "0");
 	add(p, "gid", "0");

@@ -82,6 +82,16 @@ static void add_status(struct cause *c, int status)
 	c->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
+struct cause cause_of_lost_input(const struct cause *lost, int status)
+{
+	char how[64];
+	struct cause c = *lost;
+	add_status(&c, status);
+	snprintf(c.message, sizeof(c.message), "%.170s; the script %s", lost->message,
+		process_describe_status(status, how));
+	return c;
+}
+
 struct cause cause_of_status(int status)
 {
 	char text[64];

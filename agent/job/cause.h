@@ -29,6 +29,8 @@ enum cause_phase { CAUSE_CHECKING, CAUSE_PULLING, CAUSE_PREPARING, CAUSE_STARTIN
 struct cause cause_of_error(enum cause_phase phase, const struct error *err);
 // An input that could not be had.
 struct cause cause_of_data(enum data_failure failure, const struct error *err);
+// The same, while the script ran, which failed then.
+struct cause cause_of_lost_input(const struct cause *lost, int status);
 // The script's wait status.
 struct cause cause_of_status(int status);
 // The kernel killed in the job for want of memory, and the script was killed or failed.

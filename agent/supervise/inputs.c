@@ -2,11 +2,14 @@
 //
 // A job's inputs as long as it runs: attached before the sandbox, watched, and let go of after it.
 #include "agent/supervise/supervisor_internal.h"
+#include "agent/supervise/waiting.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "base/time.h"
 
 #include <unistd.h>
+
+enum { LOOK_MS = 5000 };
 
 static const char *secret_of(void *data, const char *name)
 {
@@ -60,15 +63,41 @@ int supervisor_inputs_open(struct supervisor *s, struct error *err)
 	return -1;
 }
 
+// A wait that the abort did not end ends with the process: what it waits for has no limit.
+static void on_look(void *data)
+{
+	struct supervisor *s = data;
+	if (!data_mounts_may_hang(s->inputs))
+		s->waits->count = 0;
+	else if (s->ending.container && waiting_look(s->waits, s->sandbox.cgroup))
+		ending_kill(&s->ending, STOP_NONE, NULL);
+	loop_timer_set(s->look, LOOK_MS);
+}
+
+static void look_for_waits(struct supervisor *s)
+{
+	struct error ignored;
+	if (s->look || !data_mounts_may_hang(s->inputs))
+		return;
+	s->waits = xcalloc(1, sizeof(*s->waits));
+	s->look = loop_add_timer(s->loop, LOOK_MS, on_look, s, &ignored);
+}
+
 // The script gets errors from there and decides itself; what is written down is why.
 static void on_died(void *data, size_t index, enum data_failure failure, const char *text)
 {
 	struct supervisor *s = data;
+	const char *name = s->request.spec.inputs[index].name;
 	struct error ignored;
-	buffer_printf(&s->sandbox.warnings, "input %s: %s (%s)\n",
-		s->request.spec.inputs[index].name, text, data_failure_name(failure));
+	buffer_printf(&s->sandbox.warnings, "input %s: %s (%s)\n", name, text,
+		data_failure_name(failure));
 	s->run->warnings = s->sandbox.warnings.data;
 	run_enter(s->run, s->run->state, NULL, &ignored);
+	look_for_waits(s);
+	if (s->lost.code)
+		return;
+	error_set(&ignored, ERROR_UNAVAILABLE, "input %s: %s", name, text);
+	s->lost = cause_of_data(failure, &ignored);
 }
 
 void supervisor_inputs_let_go(void *data)
@@ -88,6 +117,11 @@ void supervisor_inputs_close(struct supervisor *s)
 	enum data_failure failure = DATA_FAILED;
 	struct error err = {0};
 	size_t failed = 0;
+	loop_remove(s->look);
+	s->look = NULL;
+	free(s->waits);
+	s->waits = NULL;
+	s->lost = (struct cause){0};
 	uint64_t flush_ms = s->request.settings.data.flush_ms;
 	if (s->inputs && data_detach(s->inputs, flush_ms, &failed, &failure, &err) < 0) {
 		buffer_printf(&s->warnings, "%s (%s)\n", err.text, data_failure_name(failure));

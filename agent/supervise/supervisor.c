@@ -361,7 +361,9 @@ static void conclude(struct supervisor *s, int status)
 		return;
 	}
 	if (e->stop == STOP_NONE) {
-		end->cause = cause_of_status(status);
+		end->cause = s->lost.code && end->exit_status != 0
+				     ? cause_of_lost_input(&s->lost, status)
+				     : cause_of_status(status);
 		end->state = end->exit_status == 0 ? RUN_COMPLETED : RUN_FAILED;
 		return;
 	}

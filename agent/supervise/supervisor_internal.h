@@ -31,6 +31,9 @@ struct supervisor {
 	struct disk_watch *disk;
 	struct job job; // the sandbox's as long as that is open
 	struct data_mounts *inputs;
+	struct cause lost;     // of an input that went away; code NULL: none has
+	struct waiting *waits; // waiting.h, looked at once one has; NULL
+	struct loop_source *look;
 	int inputs_fd;		     // the folder of their mount points; -1
 	struct outputs_link results; // fd -1: nothing is copied
 	struct loop_source *results_source;

@@ -2,6 +2,7 @@
 """NFS and CIFS, mounted for real from servers on this machine: the kernel's nfsd, and samba. Needs modules
 that the build machine's kernel may lack, so it runs in the virtual machine."""
 
+import contextlib
 import pathlib
 import subprocess
 import time
@@ -17,6 +18,7 @@ from test_run import (  # noqa: F401
 
 pytestmark = pytest.mark.vm
 EXPORT = pathlib.Path("/srv/stoker-export")
+NFSD = pathlib.Path("/proc/fs/nfsd")
 
 
 def call(*command, **options):
@@ -32,6 +34,23 @@ def export():
     return EXPORT
 
 
+def start_nfsd():
+    if not (NFSD / "portlist").read_text().strip():
+        (NFSD / "portlist").write_text("tcp 2049\n")
+    (NFSD / "threads").write_text("2\n")
+    (NFSD / "v4_end_grace").write_text("1\n")
+
+
+@contextlib.contextmanager
+def away():
+    """The server does not answer in here."""
+    (NFSD / "threads").write_text("0\n")
+    try:
+        yield
+    finally:
+        start_nfsd()
+
+
 @pytest.fixture(scope="module")
 def nfs(export):
     call("modprobe", "nfsd")
@@ -40,16 +59,13 @@ def nfs(export):
     call("exportfs", "-a")
     call("rpc.mountd", "-N", "2", "-N", "3")
     # By hand: rpc.nfsd asks for a portmapper, which version 4 needs none of.
-    control = pathlib.Path("/proc/fs/nfsd")
-    known = (control / "versions").read_text().split()
-    (control / "versions").write_text(" ".join(f"-{v[1:]}" for v in known if v[1:] in "23") + "\n")
+    known = (NFSD / "versions").read_text().split()
+    (NFSD / "versions").write_text(" ".join(f"-{v[1:]}" for v in known if v[1:] in "23") + "\n")
     for name in ("nfsv4leasetime", "nfsv4gracetime"):
-        (control / name).write_text("10\n")
-    (control / "portlist").write_text("tcp 2049\n")
-    (control / "threads").write_text("2\n")
-    (control / "v4_end_grace").write_text("1\n")
+        (NFSD / name).write_text("10\n")
+    start_nfsd()
     yield f"127.0.0.1:{export}"
-    (control / "threads").write_text("0\n")
+    (NFSD / "threads").write_text("0\n")
 
 
 @pytest.fixture(scope="module")
@@ -129,32 +145,60 @@ def test_cifs(stoker, busybox, tmp, cifs):  # noqa: F811
     assert node.mounts_below(stoker.folder) == []
 
 
-def test_nfs_server_stops_in_the_middle(stoker, busybox, tmp, nfs):  # noqa: F811
-    """The reader may get an error (softerr) or wait for the server's state to come back (which has no
-    limit in the kernel): the job can be ended, and no mount stays."""
-    script = """
-cat /stoker/inputs/d/a.txt
+# A file is open all the time, so that there is a state which the kernel wants to recover.
+STEPS = """
+exec 3< /stoker/inputs/d/a.txt
 echo ready > outputs/ready
 while [ ! -e outputs/go ]; do sleep 0.1; done
-cat /stoker/inputs/d/a.txt /stoker/inputs/d/later || echo "an error"
+cat /stoker/inputs/d/a.txt /stoker/inputs/d/later || exit 3
 """
-    stoker.configure(data={"probe_seconds": 2})
+
+
+@contextlib.contextmanager
+def started(stoker, tmp, busybox, remote):  # noqa: F811
+    """A job that is ready, and the folder of its results."""
+    (EXPORT / "later").write_text("later\n")
     (tmp / "job").mkdir(exist_ok=True)
-    inputs = [{"name": "d", "kind": "nfs", "remote": nfs,
-               "options": {"timeo": 10, "retrans": 1, "actimeo": 0}}]  # fmt: skip
-    path = write_job(tmp / "job", busybox, script, inputs=inputs)
+    source = {"name": "d", "kind": "nfs", "remote": remote, "options": {"actimeo": 0}}
+    path = write_job(tmp / "job", busybox, STEPS, inputs=[source])
     with stoker.popen("run", path) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (found := list(stoker.state.glob("runs/*/1/outputs/ready"))):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.1)
-        pathlib.Path("/proc/fs/nfsd/threads").write_text("0\n")
-        (found[0].parent / "go").touch()
-        time.sleep(2)
-        stoker("kill", found[0].parents[2].name, check=False)
         try:
-            out, err = process.communicate(timeout=30)
+            yield process, found[0].parent
         finally:
             process.kill()
-    assert out.startswith("from the server\n"), (out, err)
-    assert node.mounts_below(stoker.folder) == []
+
+
+@pytest.mark.parametrize("seconds", [0, 15], ids=["at once", "recovering"])
+def test_nfs_server_goes(stoker, busybox, tmp, nfs, seconds):  # noqa: F811
+    """The job that wants a file has an error, or is ended where the kernel would let it wait for ever (NFS
+    while it recovers its state, which the server's lease of 10 s decides)."""
+    stoker.configure(data={"probe_seconds": 2})
+    with started(stoker, tmp, busybox, nfs) as (process, outputs), away():
+        time.sleep(seconds)
+        (outputs / "go").touch()
+        start = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - start < 40
+        assert process.returncode != 0
+        cause = record(stoker)["cause"]
+        assert cause["code"] == "DataStalled" and cause["class"] == "infrastructure", (out, err)
+        assert f"input d: the server of {nfs} did not answer for" in cause["message"]
+        assert "input d" in err
+        assert node.mounts_below(stoker.folder) == []
+
+
+def test_nfs_server_comes_back(stoker, busybox, tmp, nfs):  # noqa: F811
+    """Before the limit (twice probe_seconds): no error."""
+    stoker.configure(data={"probe_seconds": 15})
+    with started(stoker, tmp, busybox, nfs) as (process, outputs):
+        with away():
+            (outputs / "go").touch()
+            time.sleep(12)
+            assert process.poll() is None
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and out == "from the server\nlater\n", (out, err)
+    assert not any("input d" in line for line in record(stoker)["warnings"])

@@ -178,16 +178,18 @@ static void mounts_from_servers(void **state)
 		const char *address, *host, *expected;
 	} cases[] = {
 		{{.kind = DATA_NFS, .remote = "srv:/e", .options = {options, 3}}, "10.0.0.1", "srv",
-			"addr=10.0.0.1 clientaddr=0.0.0.0 vers=4.2 proto=tcp retrans=3 softerr "
+			"addr=10.0.0.1 clientaddr=0.0.0.0 vers=4.2 proto=tcp retrans=8 softerr "
 			"timeo=10 nolock"},
 		{{.kind = DATA_NFS, .remote = "[::1]:/e", .mode = DATA_RW_MOUNT}, "::1", "::1",
-			"addr=::1 clientaddr=:: vers=4.2 proto=tcp6 timeo=100 retrans=3 hard"},
+			"addr=::1 clientaddr=:: vers=4.2 proto=tcp6 timeo=100 retrans=8 hard"},
 		{{.kind = DATA_CIFS, .remote = "//srv/share/p", .user = "ada"}, "10.0.0.1", "srv",
-			"ip=10.0.0.1 user=ada pass=pw vers=3.1.1 seal soft uid=0 gid=0 forceuid "
+			"ip=10.0.0.1 user=ada pass=pw vers=3.1.1 seal soft echo_interval=20 uid=0 "
+			"gid=0 forceuid "
 			"forcegid file_mode=0555 dir_mode=0555 noperm"},
 		{{.kind = DATA_CIFS, .remote = "//srv/share", .mode = DATA_RW_MOUNT}, "10.0.0.1",
 			"srv",
-			"ip=10.0.0.1 sec=none vers=3.1.1 soft uid=0 gid=0 forceuid forcegid "
+			"ip=10.0.0.1 sec=none vers=3.1.1 soft echo_interval=20 uid=0 gid=0 "
+			"forceuid forcegid "
 			"file_mode=0777 dir_mode=0777 noperm"},
 	};
 	(void)state;
