@@ -264,3 +264,42 @@ char *path_absolute(const char *path, struct error *err)
 		path += path[1] ? 2 + strspn(path + 2, "/") : 1;
 	return *path ? path_join(current, path) : steal(current);
 }
+
+bool file_exists(int dirfd, const char *path)
+{
+	struct stat st;
+	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int file_sha256(
+	int fd, const char *name, uint64_t size, char hex[SHA256_HEX_SIZE], struct error *err)
+{
+	enum { PIECE = 128 * 1024 };
+	cleanup_sha256 struct sha256 *h = sha256_new();
+	cleanup_free char *piece = xmalloc(PIECE);
+	uint8_t digest[SHA256_SIZE];
+	for (uint64_t at = 0; at < size;) {
+		size_t want = size - at < PIECE ? (size_t)(size - at) : PIECE;
+		ssize_t n = pread(fd, piece, want, (off_t)at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return error_set_errno(err, errno, "read %s", name);
+		if (n == 0)
+			return error_set(err, ERROR_INTEGRITY, "%s shrank while it was read", name);
+		sha256_update(h, piece, (size_t)n);
+		at += (uint64_t)n;
+	}
+	sha256_final(h, digest);
+	sha256_hex(digest, hex);
+	return 0;
+}
+
+int file_check_private(int dirfd, const char *path, int flags, struct error *err)
+{
+	struct stat st;
+	if (fstatat(dirfd, path, &st, flags) == 0 && (st.st_mode & 077))
+		return error_set(err, ERROR_DENIED,
+			"%s can be read by others; make it yours alone: chmod 600 %s", path, path);
+	return 0;
+}

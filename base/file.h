@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/sha256.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -48,6 +49,15 @@ int directory_remove(int dirfd, const char *path, struct error *err);
 // RESOLVE_BENEATH where given). Returns the descriptor.
 int file_open_beneath(int dirfd, const char *path, int flags, mode_t mode, uint64_t extra_resolve,
 	struct error *err);
+
+// Is there anything of that name, a link included?
+bool file_exists(int dirfd, const char *path);
+// What others can read is no place for a secret: ERROR_DENIED says what to do, as ssh does of its
+// keys. `flags` of fstatat(2). A file that is not there is fine.
+int file_check_private(int dirfd, const char *path, int flags, struct error *err);
+// SHA-256 of the first `size` bytes of a file, in hexadecimal. ERROR_INTEGRITY: it has fewer.
+int file_sha256(
+	int fd, const char *name, uint64_t size, char hex[SHA256_HEX_SIZE], struct error *err);
 
 // Lock with flock(2). operation as there (LOCK_SH, LOCK_EX, | LOCK_NB). Returns 0, -1, or 1 when
 // LOCK_NB was given and somebody else holds it.

@@ -318,6 +318,12 @@ const char *json_get_string(const struct json *object, const char *key)
 	return value && value->type == JSON_STRING ? value->string : NULL;
 }
 
+int64_t json_get_integer(const struct json *object, const char *key, int64_t otherwise)
+{
+	const struct json *value = json_get(object, key);
+	return value && value->type == JSON_INTEGER ? value->integer : otherwise;
+}
+
 const char *json_type_name(enum json_type type)
 {
 	static const char *const names[] = {

@@ -69,6 +69,8 @@ struct json *json_parse(struct arena *a, const char *data, size_t size, const ch
 const struct json *json_get(const struct json *object, const char *key);
 // NULL if it is absent or no string.
 const char *json_get_string(const struct json *object, const char *key);
+// `otherwise` if it is absent or no integer.
+int64_t json_get_integer(const struct json *object, const char *key, int64_t otherwise);
 
 #define json_array_each(item, array)                            \
 	for (const struct json_member *item = (array)->members; \

@@ -137,3 +137,9 @@ void sha256_hex(const uint8_t digest[SHA256_SIZE], char hex[SHA256_HEX_SIZE])
 	}
 	hex[2 * SHA256_SIZE] = '\0';
 }
+
+bool sha256_is_hex(const char *text)
+{
+	return strlen(text) == SHA256_HEX_SIZE - 1 &&
+	       strspn(text, "0123456789abcdef") == SHA256_HEX_SIZE - 1;
+}

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ void sha256_final(struct sha256 *h, uint8_t digest[SHA256_SIZE]);
 void sha256_prepare(void);
 
 void sha256_of(const void *data, size_t size, uint8_t digest[SHA256_SIZE]);
+// Is it 64 lower-case hexadecimal digits?
+bool sha256_is_hex(const char *text);
 // Lower-case hexadecimal with a NUL behind.
 void sha256_hex(const uint8_t digest[SHA256_SIZE], char hex[SHA256_HEX_SIZE]);
 

@@ -23,6 +23,19 @@ int64_t wall_ms(void)
 	return clock_ms(CLOCK_REALTIME);
 }
 
+int64_t wall_us(void)
+{
+	struct timespec t = {0};
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void sleep_ms(int64_t ms)
+{
+	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	nanosleep(&time, NULL);
+}
+
 const char *format_time(int64_t unix_ms, char text[TIME_TEXT_SIZE])
 {
 	const int64_t last = 253402300799999; // 9999-12-31T23:59:59.999Z

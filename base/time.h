@@ -10,6 +10,10 @@
 int64_t now_ms(void);
 // Milliseconds since 1970 in UTC.
 int64_t wall_ms(void);
+// The same in microseconds.
+int64_t wall_us(void);
+// Sleep; a signal may end it early.
+void sleep_ms(int64_t ms);
 
 // Wall-clock time as RFC 3339 with milliseconds in UTC: "2026-11-23T10:00:00.000Z". A time outside
 // the years 1970 to 9999 becomes the nearest one inside.

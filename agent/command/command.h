@@ -31,6 +31,9 @@ int command_options(struct command *c, const struct option *options,
 	const struct options_usage *usage, bool stop_at_positional, int argc, char **argv,
 	char ***rest, int *rest_count, struct error *err);
 
+// A token: the first word of a file, or (NULL) of standard input.
+int command_read_token(const char *file, struct buffer *b, struct error *err);
+
 // Load the configuration and open the store.
 int command_open(struct command *c, struct error *err);
 

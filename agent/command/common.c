@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
 #include "agent/command/progress.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "oci/runtime/rootfs.h"
@@ -95,4 +96,19 @@ int command_pull_image(struct command *c, const struct command_pull *o, struct p
 	};
 	progress_init(&progress, o->reference);
 	return pull_image(c->store, &options, result, layers, err);
+}
+
+int command_read_token(const char *file, struct buffer *b, struct error *err)
+{
+	enum { TOKEN_BYTES_MAX = 4096 };
+	int rc = file ? file_read(AT_FDCWD, file, TOKEN_BYTES_MAX, b, err)
+		      : file_read_fd(STDIN_FILENO, "standard input", TOKEN_BYTES_MAX, b, err);
+	if (rc < 0)
+		return -1;
+	size_t n = b->data ? strcspn(b->data, " \t\r\n") : 0;
+	if (!n)
+		return error_set(err, ERROR_INVALID, "there is no token in %s",
+			file ? file : "standard input");
+	b->data[n] = '\0';
+	return 0;
 }

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGE = 1000, PIECE = 1024 * 1024 };
+enum { PAGE = 1000 };
 
 struct fetch {
 	struct sha256 *hash;
@@ -45,15 +45,10 @@ static bool is_here(int folder, const char *name, const struct json *file)
 	struct stat st;
 	cleanup_fd int fd = file_open_beneath(
 		folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, RESOLVE_NO_SYMLINKS, &ignored);
-	if (!hex || fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-		st.st_size != remote_number(file, "size"))
-		return false;
-	cleanup_sha256 struct sha256 *hash = sha256_new();
-	cleanup_free char *piece = xmalloc(PIECE);
-	ssize_t n;
-	while ((n = read(fd, piece, PIECE)) > 0)
-		sha256_update(hash, piece, (size_t)n);
-	return n == 0 && hash_is(hash, hex);
+	char is[SHA256_HEX_SIZE];
+	return hex && fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	       st.st_size == json_get_integer(file, "size", 0) &&
+	       file_sha256(fd, name, (uint64_t)st.st_size, is, &ignored) == 0 && streq(is, hex);
 }
 
 static int open_parent(int folder, const char *name, struct error *err)
@@ -93,7 +88,8 @@ static int fetch_into(struct service *s, struct arena *a, const char *path, cons
 	const char *hex = json_get_string(file, "sha256");
 	if (service_do(s, &q, a, NULL, err) < 0)
 		return error_context(err, "%s", f->name);
-	if (hex && (f->size != (uint64_t)remote_number(file, "size") || !hash_is(f->hash, hex)))
+	if (hex &&
+		(f->size != (uint64_t)json_get_integer(file, "size", 0) || !hash_is(f->hash, hex)))
 		return error_set(err, ERROR_INTEGRITY,
 			"%s: what came is not what the controller promised; try again", f->name);
 	return 0;
@@ -115,7 +111,8 @@ static int fetch_file(struct service *s, const char *path, int folder, const cha
 		return error_set_errno(err, errno, "make %s", name);
 	struct fetch f = {.hash = hash, .fd = fd, .name = name};
 	int rc = fetch_into(s, &a, path, file, &f, err);
-	int64_t mode = remote_number(file, "mode"), mtime = remote_number(file, "mtime_ns");
+	int64_t mode = json_get_integer(file, "mode", 0),
+		mtime = json_get_integer(file, "mtime_ns", 0);
 	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW},
 		{.tv_sec = mtime / 1000000000, .tv_nsec = mtime % 1000000000}};
 	if (rc == 0 && (fchmod(fd, (mode_t)(mode & 0777) | 0600) < 0 || futimens(fd, times) < 0 ||

@@ -22,22 +22,6 @@ static const struct options_usage usage = {
 	.most = 1,
 };
 
-enum { TOKEN_BYTES_MAX = 4096 };
-
-static int read_token(const char *file, struct buffer *b, struct error *err)
-{
-	int rc = file ? file_read(AT_FDCWD, file, TOKEN_BYTES_MAX, b, err)
-		      : file_read_fd(STDIN_FILENO, "standard input", TOKEN_BYTES_MAX, b, err);
-	if (rc < 0)
-		return -1;
-	size_t n = b->data ? strcspn(b->data, " \t\r\n") : 0;
-	if (!n)
-		return error_set(err, ERROR_INVALID, "there is no token in %s",
-			file ? file : "standard input");
-	b->data[n] = '\0';
-	return 0;
-}
-
 static int join(struct command *c, struct join_request *q, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
@@ -71,7 +55,7 @@ int command_join(struct command *c, int argc, char **argv, struct error *err)
 		return rc == OPTIONS_HELP ? 0 : -1;
 	cleanup_buffer struct buffer read = {0};
 	cleanup_free char *ca_path = ca ? path_absolute(ca, err) : NULL;
-	if ((ca && !ca_path) || (!q.token && read_token(token_file, &read, err) < 0))
+	if ((ca && !ca_path) || (!q.token && command_read_token(token_file, &read, err) < 0))
 		return -1;
 	q.url = rest[0];
 	q.ca = ca_path;

@@ -21,21 +21,6 @@ static const struct options_usage usage = {
 	.most = 1,
 };
 
-enum { TOKEN_BYTES_MAX = 4096 };
-
-static int read_token(struct buffer *b, struct error *err)
-{
-	if (isatty(STDIN_FILENO))
-		fprintf(stderr, "token: ");
-	if (file_read_fd(STDIN_FILENO, "standard input", TOKEN_BYTES_MAX, b, err) < 0)
-		return -1;
-	size_t n = b->data ? strcspn(b->data, " \t\r\n") : 0;
-	if (!n)
-		return error_set(err, ERROR_INVALID, "there is no token on standard input");
-	b->data[n] = '\0';
-	return 0;
-}
-
 int command_login(struct command *c, int argc, char **argv, struct error *err)
 {
 	const char *token = NULL, *ca = NULL;
@@ -52,7 +37,9 @@ int command_login(struct command *c, int argc, char **argv, struct error *err)
 	cleanup_buffer struct buffer typed = {0};
 	cleanup_arena struct arena a = {0};
 	cleanup_free char *ca_path = ca ? path_absolute(ca, err) : NULL;
-	if ((ca && !ca_path) || (!token && read_token(&typed, err) < 0))
+	if (!token && isatty(STDIN_FILENO))
+		fprintf(stderr, "token: ");
+	if ((ca && !ca_path) || (!token && command_read_token(NULL, &typed, err) < 0))
 		return -1;
 	const struct service_settings settings = {.url = rest[0],
 		.token = token ? token : typed.data,

@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct options_usage usage = {
@@ -92,7 +91,7 @@ static bool next_attempt(struct store *s, struct run_found *run)
 			return true;
 		if (!active)
 			return false;
-		nanosleep(&(struct timespec){.tv_nsec = NEXT_ATTEMPT_MS * 1000000L}, NULL);
+		sleep_ms(NEXT_ATTEMPT_MS);
 	}
 	return false;
 }

@@ -73,7 +73,8 @@ static int register_model(struct command *c, int argc, char **argv, struct error
 		return -1;
 	if (json)
 		return remote_print_json(model, err);
-	printf("%s %lld\n", remote_text(model, "name"), (long long)remote_number(model, "version"));
+	printf("%s %lld\n", remote_text(model, "name"),
+		(long long)json_get_integer(model, "version", 0));
 	return 0;
 }
 
@@ -113,8 +114,8 @@ static int list_models(struct command *c, int argc, char **argv, struct error *e
 	if (list && list->type == JSON_ARRAY)
 		json_array_each (item, list)
 			printf("%-32s  %7lld  %.19sZ  %s %s\n", remote_text(&item->value, "name"),
-				(long long)remote_number(&item->value, "version"),
-				format_time(remote_number(&item->value, "created"), created),
+				(long long)json_get_integer(&item->value, "version", 0),
+				format_time(json_get_integer(&item->value, "created", 0), created),
 				remote_text(&item->value, "run"),
 				remote_text(&item->value, "path"));
 	return 0;
@@ -141,7 +142,7 @@ static int last_version(
 	const struct json *list = json_get(answer, "models");
 	if (list && list->type == JSON_ARRAY)
 		json_array_each (item, list) {
-			int64_t n = remote_number(&item->value, "version");
+			int64_t n = json_get_integer(&item->value, "version", 0);
 			*version = n > *version ? n : *version;
 		}
 	return 0;

@@ -29,11 +29,12 @@ static void print_node(const struct json *n)
 	char size[FORMAT_SIZE_MAX], taken[FORMAT_SIZE_MAX], seen[TIME_TEXT_SIZE];
 	printf("%-24s  %-13s  %5.1f/%-5.1f  %10s/%-10s  %3lld/%-3zu  %.19sZ  %s\n",
 		remote_text(n, "name"), remote_text(n, "state"), real(used, "cpus"),
-		real(has, "cpus"), format_size((uint64_t)remote_number(used, "memory"), taken),
-		format_size((uint64_t)remote_number(has, "memory"), size),
-		(long long)remote_number(used, "gpus"),
+		real(has, "cpus"),
+		format_size((uint64_t)json_get_integer(used, "memory", 0), taken),
+		format_size((uint64_t)json_get_integer(has, "memory", 0), size),
+		(long long)json_get_integer(used, "gpus", 0),
 		gpus && gpus->type == JSON_ARRAY ? gpus->count : 0,
-		format_time(remote_number(n, "last_seen"), seen), remote_text(n, "id"));
+		format_time(json_get_integer(n, "last_seen", 0), seen), remote_text(n, "id"));
 }
 
 int command_nodes(struct command *c, int argc, char **argv, struct error *err)

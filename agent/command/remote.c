@@ -32,21 +32,11 @@ bool remote_is_known(void)
 	return from_environment("STOKER_URL") || access(path, F_OK) == 0;
 }
 
-// A token that others can read is a password on the wall: say so, as ssh does of its keys.
-static int check_mode(const char *path, struct error *err)
-{
-	struct stat st;
-	if (stat(path, &st) == 0 && (st.st_mode & 077))
-		return error_set(err, ERROR_DENIED,
-			"%s can be read by others; make it yours alone: chmod 600 %s", path, path);
-	return 0;
-}
-
 static int read_login(struct arena *a, const struct json **login, struct error *err)
 {
 	cleanup_free char *path = login_path();
 	cleanup_buffer struct buffer b = {0};
-	if (check_mode(path, err) < 0)
+	if (file_check_private(AT_FDCWD, path, 0, err) < 0)
 		return -1;
 	if (file_read(AT_FDCWD, path, LOGIN_BYTES_MAX, &b, err) < 0)
 		return err->kind == ERROR_NOT_FOUND ? error_set(err, ERROR_NOT_FOUND,
@@ -99,12 +89,6 @@ const char *remote_text(const struct json *object, const char *key)
 {
 	const char *s = json_get_string(object, key);
 	return s ? s : "-";
-}
-
-int64_t remote_number(const struct json *object, const char *key)
-{
-	const struct json *v = json_get(object, key);
-	return v && v->type == JSON_INTEGER ? v->integer : 0;
 }
 
 static int get_run(struct service *s, const char *id, struct arena *a, const struct json **run,

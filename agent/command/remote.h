@@ -20,9 +20,8 @@ int remote_save(const char *url, const char *token, const char *ca, struct error
 int remote_find_run(struct service *s, const char *name, struct arena *a, const struct json **run,
 	struct error *err);
 const char *remote_run_path(struct arena *a, const struct json *run, const char *rest);
-// A member that is a text, a number; "-" and 0 where it is not.
+// A member that is a text, else "-".
 const char *remote_text(const struct json *object, const char *key);
-int64_t remote_number(const struct json *object, const char *key);
 
 int remote_print_json(const struct json *document, struct error *err);
 // Like `stoker show` does of a local one.

@@ -7,7 +7,6 @@
 #include "base/time.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { WAIT_MS = 200, WAIT_MS_MAX = 2000 };
@@ -23,7 +22,7 @@ static void print_safe(const char *title, const char *text)
 static void print_time(const char *title, const struct json *run, const char *key)
 {
 	char text[TIME_TEXT_SIZE];
-	int64_t ms = remote_number(run, key);
+	int64_t ms = json_get_integer(run, key, 0);
 	if (ms)
 		printf("%-11s %s\n", title, format_time(ms, text));
 }
@@ -34,8 +33,8 @@ static void print_upload(const struct json *upload)
 	if (!upload || upload->type != JSON_OBJECT)
 		return;
 	printf("%-11s %s: %lld files, %s\n", "results", remote_text(upload, "state"),
-		(long long)remote_number(upload, "files"),
-		format_size((uint64_t)remote_number(upload, "bytes"), size));
+		(long long)json_get_integer(upload, "files", 0),
+		format_size((uint64_t)json_get_integer(upload, "bytes", 0), size));
 }
 
 void remote_print_run(const struct json *run)
@@ -50,7 +49,7 @@ void remote_print_run(const struct json *run)
 	print_safe("user", remote_text(run, "user"));
 	if (json_get_string(run, "node"))
 		print_safe("node", remote_text(run, "node"));
-	printf("%-11s %lld\n", "attempt", (long long)remote_number(run, "attempt"));
+	printf("%-11s %lld\n", "attempt", (long long)json_get_integer(run, "attempt", 0));
 	print_time("created", run, "created");
 	print_time("started", run, "started");
 	print_time("ended", run, "ended");
@@ -85,12 +84,6 @@ static int print_bytes(void *data, const char *bytes, size_t size, struct error 
 	return 0;
 }
 
-static void rest(int64_t ms)
-{
-	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-	nanosleep(&time, NULL);
-}
-
 static bool has_ended(const struct json *run)
 {
 	const char *state = remote_text(run, "state");
@@ -119,7 +112,7 @@ static int read_log(struct service *s, struct arena *a, const struct json *run, 
 			return rc < 0 && err->kind == ERROR_NOT_FOUND ? 0 : rc;
 		if (o->at > before)
 			wait = WAIT_MS;
-		rest(wait);
+		sleep_ms(wait);
 		error_clear(err);
 	}
 }
@@ -133,19 +126,19 @@ static int get_again(struct service *s, struct arena *a, const struct json **run
 static int follow_log(struct service *s, struct arena *a, const struct json **run, struct output *o,
 	struct error *err)
 {
-	int64_t attempt = remote_number(*run, "attempt");
+	int64_t attempt = json_get_integer(*run, "attempt", 0);
 	for (;;) {
 		if (read_log(s, a, *run, true, o, err) < 0 || get_again(s, a, run, err) < 0)
 			return -1;
 		if (has_ended(*run))
 			return read_log(s, a, *run, false, o, err);
-		if (attempt && remote_number(*run, "attempt") != attempt) {
+		if (attempt && json_get_integer(*run, "attempt", 0) != attempt) {
 			fprintf(stderr, "%s: attempt %lld\n", remote_text(*run, "id"),
-				(long long)remote_number(*run, "attempt"));
+				(long long)json_get_integer(*run, "attempt", 0));
 			o->at = 0;
 		}
-		attempt = remote_number(*run, "attempt");
-		rest(WAIT_MS);
+		attempt = json_get_integer(*run, "attempt", 0);
+		sleep_ms(WAIT_MS);
 	}
 }
 

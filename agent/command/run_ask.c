@@ -6,11 +6,11 @@
 #include "agent/supervise/client.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { TRIES = 100, AGAIN_MS = 20 };
@@ -72,7 +72,7 @@ int run_ask(
 			return rc < 0 ? -1 : 0;
 		if (ask_client(run, ask))
 			return 0;
-		nanosleep(&(struct timespec){.tv_nsec = AGAIN_MS * 1000000L}, NULL);
+		sleep_ms(AGAIN_MS);
 		run_sweep(s);
 	}
 	return error_set(err, ERROR_UNAVAILABLE,

@@ -3,9 +3,9 @@
 
 #include "agent/job/run.h"
 #include "base/file.h"
+#include "base/time.h"
 
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { AGAIN_MS = 10 };
@@ -36,6 +36,6 @@ int run_wait(struct store *s, struct run_found *run, struct arena *a, struct run
 			return -1;
 		if (run_state_is_end(summary->state))
 			return 0;
-		nanosleep(&(struct timespec){.tv_nsec = AGAIN_MS * 1000000L}, NULL);
+		sleep_ms(AGAIN_MS);
 	}
 }

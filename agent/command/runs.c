@@ -24,8 +24,9 @@ static void print_row(const struct json *run, int width)
 				: "");
 	text_flatten(message);
 	printf("%-*s  %-15s  %.19sZ  %7lld  %-16s  %s\n", width, remote_text(run, "id"),
-		remote_text(run, "state"), format_time(remote_number(run, "created"), created),
-		(long long)remote_number(run, "attempt"), remote_text(run, "node"), message);
+		remote_text(run, "state"),
+		format_time(json_get_integer(run, "created", 0), created),
+		(long long)json_get_integer(run, "attempt", 0), remote_text(run, "node"), message);
 }
 
 static void print_table(const struct json *list)

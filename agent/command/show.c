@@ -30,12 +30,6 @@ static const struct options_usage usage = {
 
 enum { LOG_LINES = 10, LOG_BYTES = 8192 };
 
-static int64_t number(const struct json *object, const char *key, int64_t absent)
-{
-	const struct json *value = json_get(object, key);
-	return value && value->type == JSON_INTEGER ? value->integer : absent;
-}
-
 static bool truth(const struct json *object, const char *key)
 {
 	const struct json *value = json_get(object, key);
@@ -65,7 +59,8 @@ static const char *duration(int64_t ms, char out[32])
 static void show_phase(const struct json *phase)
 {
 	char took[32], size[FORMAT_SIZE_MAX], rate[FORMAT_SIZE_MAX];
-	int64_t ms = number(phase, "duration_ms", -1), bytes = number(phase, "bytes", 0);
+	int64_t ms = json_get_integer(phase, "duration_ms", -1),
+		bytes = json_get_integer(phase, "bytes", 0);
 	printf("  %-12s %12s", text(phase, "name"), duration(ms, took));
 	if (bytes)
 		printf("  %s", format_size((uint64_t)bytes, size));
@@ -104,16 +99,16 @@ static void show_resources(const struct json *r)
 	if (!r || r->type != JSON_OBJECT)
 		return;
 	printf("resources\n");
-	if (number(r, "cpu_usec", -1) >= 0)
+	if (json_get_integer(r, "cpu_usec", -1) >= 0)
 		printf("  %-16s %.3f s\n", "processor time",
-			(double)number(r, "cpu_usec", 0) / 1e6);
+			(double)json_get_integer(r, "cpu_usec", 0) / 1e6);
 	for (size_t i = 0; i < array_size(sizes); i++)
-		if (number(r, sizes[i].key, -1) >= 0)
+		if (json_get_integer(r, sizes[i].key, -1) >= 0)
 			printf("  %-16s %s\n", sizes[i].words,
-				format_size((uint64_t)number(r, sizes[i].key, 0), size));
-	if (number(r, "oom_kills", 0))
+				format_size((uint64_t)json_get_integer(r, sizes[i].key, 0), size));
+	if (json_get_integer(r, "oom_kills", 0))
 		printf("  %-16s %lld\n", "killed for want of memory",
-			(long long)number(r, "oom_kills", 0));
+			(long long)json_get_integer(r, "oom_kills", 0));
 }
 
 // Where results are copied to, that has a state of its own.
@@ -176,7 +171,7 @@ static void show_run(const struct run_found *run, const struct json *record)
 	char took[32];
 	const struct json *phases = json_get(record, "phases");
 	const struct json *warnings = json_get(record, "warnings");
-	int64_t attempt = number(record, "attempt", 1);
+	int64_t attempt = json_get_integer(record, "attempt", 1);
 	printf("%s: %s", run->id, text(record, "state"));
 	if (attempt > 1 || truth(record, "retried"))
 		printf(", attempt %lld", (long long)attempt);
@@ -190,7 +185,7 @@ static void show_run(const struct run_found *run, const struct json *record)
 	if (phases && phases->type == JSON_ARRAY)
 		json_array_each (phase, phases) {
 			show_phase(&phase->value);
-			int64_t ms = number(&phase->value, "duration_ms", 0);
+			int64_t ms = json_get_integer(&phase->value, "duration_ms", 0);
 			total += ms;
 		}
 	printf("  %-12s %12s\n", "in all", duration(total, took));

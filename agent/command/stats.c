@@ -4,9 +4,9 @@
 #include "base/file.h"
 #include "base/json_write.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct options_usage usage = {
@@ -38,12 +38,6 @@ struct watching {
 	bool json, stream;
 };
 
-static int64_t number(const struct json *reply, const char *key)
-{
-	const struct json *value = json_get(reply, key);
-	return value && value->type == JSON_INTEGER ? value->integer : -1;
-}
-
 // One that has ended meanwhile is passed over.
 static void take_sample(struct watching *w, struct watched *run)
 {
@@ -58,13 +52,13 @@ static void take_sample(struct watching *w, struct watched *run)
 		return;
 	run->now = (struct sample){
 		.there = true,
-		.time_ms = number(reply, "time_ms"),
-		.cpu_usec = number(reply, "cpu_usec"),
-		.memory = number(reply, "memory_bytes"),
-		.memory_limit = number(reply, "memory_limit_bytes"),
-		.read = number(reply, "read_bytes"),
-		.written = number(reply, "write_bytes"),
-		.pids = number(reply, "pids"),
+		.time_ms = json_get_integer(reply, "time_ms", -1),
+		.cpu_usec = json_get_integer(reply, "cpu_usec", -1),
+		.memory = json_get_integer(reply, "memory_bytes", -1),
+		.memory_limit = json_get_integer(reply, "memory_limit_bytes", -1),
+		.read = json_get_integer(reply, "read_bytes", -1),
+		.written = json_get_integer(reply, "write_bytes", -1),
+		.pids = json_get_integer(reply, "pids", -1),
 	};
 }
 
@@ -158,7 +152,7 @@ static int print_json(const struct watching *w, struct error *err)
 
 static void pause_ms(long ms)
 {
-	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000L}, NULL);
+	sleep_ms(ms);
 }
 
 static int show(struct watching *w, struct error *err)

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -82,10 +81,8 @@ static int nap(struct download_flight *f, int64_t ms, struct error *err)
 {
 	const struct download_options *o = f->options;
 	for (int64_t end = now_ms() + ms, left = ms; left > 0; left = end - now_ms()) {
-		const struct timespec step = {
-			.tv_nsec = (left < NAP_MS ? left : NAP_MS) * 1000 * 1000};
 		const struct download_part *p = &f->part;
-		nanosleep(&step, NULL);
+		sleep_ms(left < NAP_MS ? left : NAP_MS);
 		if (o->progress &&
 			o->progress(o->data, p->have, p->sized ? p->size : o->size) != 0) {
 			error_set(err, ERROR_UNAVAILABLE, "canceled");

@@ -98,7 +98,7 @@ int prepare_tree_begin(struct prepare *p, size_t source, const char *digest, con
 			return prepare_fail(p, DATA_FAILED);
 		if (!busy)
 			continue; // it may have come meanwhile
-		nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000 * 1000}, NULL);
+		sleep_ms(NAP_MS);
 		if (prepare_canceled(p)) {
 			error_set(err, ERROR_UNAVAILABLE, "canceled");
 			return prepare_fail(p, DATA_FAILED);

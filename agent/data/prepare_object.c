@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { STEP = 1024 * 1024, NAP_MS = 20, WRITERS_MS = 10 * 1000, UNCHECKED = 0440, CHECKED = 0444 };
@@ -54,7 +53,7 @@ static int take_over(struct prepare *p, int fd, struct error *err)
 			error_set(err, ERROR_UNAVAILABLE, "a download is being written to");
 			return prepare_fail(p, DATA_FAILED);
 		}
-		nanosleep(&(struct timespec){.tv_nsec = NAP_MS * 1000 * 1000}, NULL);
+		sleep_ms(NAP_MS);
 	}
 	fcntl(fd, F_SETLEASE, F_UNLCK);
 	return 0;

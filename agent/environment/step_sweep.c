@@ -10,17 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool exists(int dirfd, const char *path)
-{
-	struct stat st;
-	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
 // Somebody's experiment may be named as ours: only a step has a document of that name.
 static bool is_step(int runs_fd, const char *id)
 {
 	cleanup_free char *document = xasprintf("%s/1/" STEP_DOCUMENT, id);
-	return starts_with(id, STEP_EXPERIMENT "_") && exists(runs_fd, document);
+	return starts_with(id, STEP_EXPERIMENT "_") && file_exists(runs_fd, document);
 }
 
 // One that has ended is still read by the build whose step it was.
@@ -39,7 +33,7 @@ static bool has_builder(int runs_fd, const char *id)
 static bool is_left_step(int runs_fd, const char *id)
 {
 	cleanup_free char *active = xasprintf(".active/%s", id);
-	return is_step(runs_fd, id) && !exists(runs_fd, active) && !has_builder(runs_fd, id);
+	return is_step(runs_fd, id) && !file_exists(runs_fd, active) && !has_builder(runs_fd, id);
 }
 
 bool environment_step_is(struct store *s, const char *run_id)

@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_SIZE = 256 * 1024 };
-
 // A program that the node lends is part of the request's key by its content. To hash it each time
 // would take longer than all else, so the hash is remembered by what changes with the file.
 static const char *hash_of(
@@ -18,7 +16,6 @@ static const char *hash_of(
 	struct stat st;
 	cleanup_buffer struct buffer known = {0};
 	struct error ignored;
-	uint8_t digest[SHA256_SIZE];
 	char hex[SHA256_HEX_SIZE];
 	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0) {
@@ -32,17 +29,8 @@ static const char *hash_of(
 	if (file_read(o->store->state_fd, name, SHA256_HEX_SIZE, &known, &ignored) == 0 &&
 		known.size == SHA256_HEX_SIZE - 1)
 		return arena_strdup(a, known.data);
-	cleanup_sha256 struct sha256 *h = sha256_new();
-	cleanup_free char *data = xmalloc(READ_SIZE);
-	ssize_t n;
-	while ((n = read(fd, data, READ_SIZE)) > 0)
-		sha256_update(h, data, (size_t)n);
-	if (n < 0) {
-		error_set_errno(err, errno, "%s", path);
+	if (file_sha256(fd, path, (uint64_t)st.st_size, hex, err) < 0)
 		return NULL;
-	}
-	sha256_final(h, digest);
-	sha256_hex(digest, hex);
 	if (directory_make(o->store->state_fd, "environments/tools", 0700, &ignored) == 0)
 		file_write_atomic(
 			o->store->state_fd, name, hex, SHA256_HEX_SIZE - 1, 0600, &ignored);

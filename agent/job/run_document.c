@@ -240,12 +240,6 @@ int run_document_write(const struct run *r, struct error *err)
 	return save(r->fd, w, run_state_is_end(run_state_name(r->state)), err);
 }
 
-static int64_t number(const struct json *object, const char *key, int64_t absent)
-{
-	const struct json *value = json_get(object, key);
-	return value && value->type == JSON_INTEGER ? value->integer : absent;
-}
-
 static struct cause interruption(const struct json *tree, bool has_folder)
 {
 	static const struct {
@@ -359,14 +353,14 @@ int run_document_read(int dirfd, struct arena *a, struct run_summary *s, struct 
 		.cause_class = json_get_string(cause, "class"),
 		.cause = json_get_string(cause, "code"),
 		.message = json_get_string(cause, "message"),
-		.attempt = (unsigned)number(tree, "attempt", 1),
+		.attempt = (unsigned)json_get_integer(tree, "attempt", 1),
 		.retried = json_get(tree, "retried") != NULL,
-		.exit_status = (int)number(tree, "exit_status", -1),
+		.exit_status = (int)json_get_integer(tree, "exit_status", -1),
 		.cgroup = json_get_string(tree, "cgroup"),
-		.client = number(client, "pid", 0),
-		.client_start = number(client, "start_time", 0),
-		.supervisor = number(sv, "pid", 0),
-		.container = number(sv, "container", 0),
+		.client = json_get_integer(client, "pid", 0),
+		.client_start = json_get_integer(client, "start_time", 0),
+		.supervisor = json_get_integer(sv, "pid", 0),
+		.container = json_get_integer(sv, "container", 0),
 	};
 	return 0;
 }

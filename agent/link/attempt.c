@@ -13,7 +13,6 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { TICK_MS = 2000, FAST_MS = 100, UPLOAD_MS = 10 * 1000, START_BYTES_MAX = 8 * 1024 * 1024 };
@@ -45,13 +44,6 @@ static char *report_text(const struct attempt *a, const struct words *s, int64_t
 	return json_writer_finish(w, &b, &ignored) == 0 ? buffer_steal(&b) : NULL;
 }
 
-static int64_t wall_us(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static void say(struct attempt *a, const struct words *what)
 {
 	struct words with = *what, *s = &with;
@@ -75,12 +67,6 @@ static void say(struct attempt *a, const struct words *what)
 }
 
 // ---- the engine
-
-static bool exists(int folder, const char *name)
-{
-	struct stat st;
-	return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-}
 
 // `stoker VERB … ID`, as people would do it.
 static int start_stoker(struct attempt *a, const char *const *words, const char *log,
@@ -112,7 +98,7 @@ static int start_engine(struct attempt *a, struct error *err)
 		xasprintf("%s/node/attempts/%s/job.json", a->link->store->state_dir, a->id);
 	const char *words[] = {"run", "-d", "--id", a->id, job, NULL};
 	// An engine of an agent that was killed may be reading what is there: it is written once.
-	if (!exists(a->folder, "job.json") && attempt_write_job(a, err) < 0)
+	if (!file_exists(a->folder, "job.json") && attempt_write_job(a, err) < 0)
 		return -1;
 	return start_stoker(a, words, "engine.log", &a->engine, err);
 }
@@ -200,7 +186,7 @@ static void heed(struct attempt *a)
 static bool is_stale(struct attempt *a)
 {
 	pthread_mutex_lock(&a->link->lock);
-	a->stale |= log_sender_is_stale(a->log);
+	a->stale |= streq(service_code(a->service), "stale");
 	bool stale = a->stale;
 	pthread_mutex_unlock(&a->link->lock);
 	return stale;
@@ -226,7 +212,7 @@ static bool send_results(struct attempt *a, int folder, bool whole)
 		return true;
 	if (!whole && now_ms() < a->upload_ms)
 		return true;
-	int rc = upload_round(a->upload, folder, whole, &a->uploaded, &err);
+	int rc = upload_round(a, folder, whole, &a->uploaded, &err);
 	a->upload_ms = now_ms() + UPLOAD_MS;
 	if (rc == 0 || err.kind == ERROR_UNAVAILABLE) {
 		a->upload_done = whole && rc == 0;
@@ -248,13 +234,13 @@ static bool step(struct attempt *a, struct follow *f, bool *later)
 	struct error err;
 	bool engine = is_running(&a->engine);
 	cleanup_free char *lock = path_join(".active", a->id);
-	bool active = exists(f->runs_fd, lock);
+	bool active = file_exists(f->runs_fd, lock);
 	unsigned last = run_attempt_last(f->runs_fd, a->id);
 	cleanup_fd int folder = last ? run_attempt_open(f->runs_fd, a->id, last, &err) : -1;
 	const struct json *record = folder < 0 ? NULL : run_document_tree(folder, &arena, &b, &err);
 	watch(a, f, last);
 	heed(a);
-	if (last && !exists(a->folder, "started") &&
+	if (last && !file_exists(a->folder, "started") &&
 		file_write_atomic(a->folder, "started", "", 0, 0600, &err) < 0)
 		log_warning("%s: %s", a->id, err.text);
 	bool end = !engine && !active && record && report_is_end(record);
@@ -299,7 +285,7 @@ static bool is_over(struct attempt *a)
 static bool begin(struct attempt *a, struct follow *f)
 {
 	struct error err;
-	if (run_attempt_last(f->runs_fd, a->id) || exists(a->folder, "started"))
+	if (run_attempt_last(f->runs_fd, a->id) || file_exists(a->folder, "started"))
 		return true;
 	while (start_engine(a, &err) < 0) {
 		if (err.kind != ERROR_UNAVAILABLE) {
@@ -346,7 +332,7 @@ static void *attempt_main(void *data)
 static void attempt_free(struct attempt *a)
 {
 	log_sender_free(a->log);
-	upload_free(a->upload);
+	service_close(a->service);
 	close_fdp(&a->folder);
 	close_fdp(&a->wake);
 	process_release(&a->asker);
@@ -387,9 +373,13 @@ static int attempt_load(struct attempt *a, struct error *err)
 	if (!a->run || !a->token || !number || number->type != JSON_INTEGER)
 		return a->start ? error_set(err, ERROR_INVALID, "start.json has no name") : -1;
 	a->number = (unsigned)number->integer;
-	a->log = log_sender_new(a, err);
-	a->upload = a->log ? upload_new(a, err) : NULL;
-	return a->upload ? 0 : -1;
+	const struct credential *c = &a->link->credential;
+	a->service = service_open(
+		&(struct service_settings){
+			.url = c->url, .token = a->token, .ca = c->ca, .cancel_fd = -1},
+		err);
+	a->log = log_sender_new(a);
+	return a->service ? 0 : -1;
 }
 
 static int attempt_begin(struct link *l, const char *id, struct error *err)
@@ -450,8 +440,8 @@ int attempt_resume_all(struct link *l, struct error *err)
 		if (e->d_name[0] == '.')
 			continue;
 		// Without it it was never accepted: the controller says it again.
-		rc = exists(fd, start) ? attempt_begin(l, e->d_name, err)
-				       : directory_remove(fd, e->d_name, err);
+		rc = file_exists(fd, start) ? attempt_begin(l, e->d_name, err)
+					    : directory_remove(fd, e->d_name, err);
 	}
 	closedir(dir);
 	return rc;

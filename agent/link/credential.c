@@ -73,16 +73,6 @@ int credential_join(int state_fd, const struct join_request *q, struct arena *a,
 	return 0;
 }
 
-// A token that others can read is a password on the wall: say so, as ssh does of its keys.
-static int check_mode(int state_fd, struct error *err)
-{
-	struct stat st;
-	if (fstatat(state_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 077))
-		return error_set(err, ERROR_DENIED,
-			"%s can be read by others; make it yours alone: chmod 600", path);
-	return 0;
-}
-
 int credential_load(int state_fd, struct arena *a, struct credential *c, struct error *err)
 {
 	static const struct json_field fields[] = {
@@ -96,7 +86,7 @@ int credential_load(int state_fd, struct arena *a, struct credential *c, struct 
 	cleanup_buffer struct buffer b = {0};
 	struct json_decoder d = {.arena = a, .document = path};
 	struct credential read = {0};
-	if (check_mode(state_fd, err) < 0)
+	if (file_check_private(state_fd, path, AT_SYMLINK_NOFOLLOW, err) < 0)
 		return -1;
 	if (file_read(state_fd, path, CREDENTIAL_BYTES_MAX, &b, err) < 0)
 		return err->kind == ERROR_NOT_FOUND

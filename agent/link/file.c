@@ -5,18 +5,12 @@
 
 #include <unistd.h>
 
-enum { PIECE = 8 * 1024 * 1024, READ = 128 * 1024 };
+enum { PIECE = 8 * 1024 * 1024 };
 
 const char *link_file_url(const struct link_file *f, struct arena *a, const char *rest)
 {
 	return arena_printf(
 		a, "/v1/runs/%s/files/%s%s", f->run, service_escape(a, f->path, true), rest);
-}
-
-static int64_t number(const struct json *object, const char *key)
-{
-	const struct json *n = json_get(object, key);
-	return n && n->type == JSON_INTEGER ? n->integer : 0;
 }
 
 int link_file_stat(const struct link_file *f, int64_t *size, int64_t *part, struct error *err)
@@ -32,8 +26,8 @@ int link_file_stat(const struct link_file *f, int64_t *size, int64_t *part, stru
 		*err = why;
 		return -1;
 	}
-	*size = number(answer, "size");
-	*part = number(answer, "part");
+	*size = json_get_integer(answer, "size", 0);
+	*part = json_get_integer(answer, "part", 0);
 	return json_get_string(answer, "kind") || *size;
 }
 
@@ -62,26 +56,6 @@ int link_file_append(
 			return -1;
 		*offset = has;
 	}
-	return 0;
-}
-
-int link_file_hash(int fd, int64_t size, char hex[SHA256_HEX_SIZE], struct error *err)
-{
-	cleanup_sha256 struct sha256 *h = sha256_new();
-	cleanup_free char *piece = xmalloc(READ);
-	uint8_t digest[SHA256_SIZE];
-	for (off_t at = 0; at < size;) {
-		size_t want = size - at < READ ? (size_t)(size - at) : READ;
-		ssize_t n = pread(fd, piece, want, at);
-		if (n < 0)
-			return error_set_errno(err, errno, "read what is sent");
-		if (n == 0)
-			return error_set(err, ERROR_INTEGRITY, "the file shrank while it was sent");
-		sha256_update(h, piece, (size_t)n);
-		at += n;
-	}
-	sha256_final(h, digest);
-	sha256_hex(digest, hex);
 	return 0;
 }
 

@@ -19,8 +19,6 @@ int link_file_stat(const struct link_file *f, int64_t *size, int64_t *part, stru
 // From *offset to `end`. *offset is what the controller has, afterwards and on failure.
 int link_file_append(
 	const struct link_file *f, int fd, int64_t *offset, int64_t end, struct error *err);
-// Of the first `size` bytes; ERROR_INTEGRITY when there are fewer.
-int link_file_hash(int fd, int64_t size, char hex[SHA256_HEX_SIZE], struct error *err);
 // 1: the controller has something else, and has forgotten it: begin anew.
 struct link_file_end {
 	int64_t size, mtime_ns;

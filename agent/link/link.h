@@ -14,6 +14,7 @@
 #pragma once
 
 #include "agent/link/credential.h"
+#include "agent/service/service.h"
 #include "base/process.h"
 #include "oci/store/store.h"
 
@@ -55,8 +56,8 @@ struct attempt {
 	// The thread's.
 	char *said; // `report` with the sequence 0
 	struct process engine, asker;
+	struct service *service; // with the token of its files
 	struct log_sender *log;
-	struct upload *upload;
 	struct upload_status uploaded; // of the last round
 	bool upload_done;
 	int64_t upload_ms; // of the next round
@@ -78,20 +79,16 @@ void attempt_wake(struct attempt *a);
 int attempt_write_job(struct attempt *a, struct error *err);
 
 // The log of a run that goes on, to the controller.
-struct log_sender *log_sender_new(struct attempt *a, struct error *err);
+struct log_sender *log_sender_new(const struct attempt *a);
 void log_sender_free(struct log_sender *s);
 // Send what there is of the run's attempts up to the `last`; with `whole`, what there is is all.
 // ERROR_UNAVAILABLE: later.
 int log_sender_send(
 	struct log_sender *s, int runs_fd, unsigned last, bool whole, struct error *err);
-bool log_sender_is_stale(const struct log_sender *s);
 
 // The results of a run that goes on, outputs/ and logs/, to the controller, which is asked each
 // time what it has: so nothing need be remembered here. What is there no more goes there too.
-struct upload;
-struct upload *upload_new(struct attempt *a, struct error *err);
-void upload_free(struct upload *u);
 // One round over an attempt's folder. With `whole` the run has ended: everything is finished, and
 // the mark is set that all is there. ERROR_UNAVAILABLE: later.
-int upload_round(struct upload *u, int attempt_fd, bool whole, struct upload_status *status,
+int upload_round(const struct attempt *a, int attempt_fd, bool whole, struct upload_status *status,
 	struct error *err);

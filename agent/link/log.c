@@ -12,39 +12,24 @@
 static const char file[] = "user_logs/std_log.txt";
 
 struct log_sender {
-	struct service *service;
+	struct service *service; // the attempt's
 	const char *run, *id;
 	unsigned attempt; // the run's own (max_retries), whose log is being sent
 	int64_t offset;	  // that the controller has; -1: not known
 	bool finished;
 };
 
-struct log_sender *log_sender_new(struct attempt *a, struct error *err)
+struct log_sender *log_sender_new(const struct attempt *a)
 {
-	const struct credential *c = &a->link->credential;
-	struct service *service = service_open(
-		&(struct service_settings){
-			.url = c->url, .token = a->token, .ca = c->ca, .cancel_fd = -1},
-		err);
-	if (!service)
-		return NULL;
 	struct log_sender *s = xcalloc(1, sizeof(*s));
 	*s = (struct log_sender){
-		.service = service, .run = a->run, .id = a->id, .attempt = 1, .offset = -1};
+		.service = a->service, .run = a->run, .id = a->id, .attempt = 1, .offset = -1};
 	return s;
 }
 
 void log_sender_free(struct log_sender *s)
 {
-	if (!s)
-		return;
-	service_close(s->service);
 	free(s);
-}
-
-bool log_sender_is_stale(const struct log_sender *s)
-{
-	return streq(service_code(s->service), "stale");
 }
 
 static struct link_file file_of(const struct log_sender *s, const char *path)
@@ -60,7 +45,7 @@ static int finish(struct log_sender *s, int fd, const struct stat *st, struct er
 		.sha256 = hex,
 		.mode = 0644,
 		.mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec};
-	if (link_file_hash(fd, st->st_size, hex, err) < 0)
+	if (file_sha256(fd, file, (uint64_t)st->st_size, hex, err) < 0)
 		return -1;
 	int rc = link_file_finish(&f, &end, err);
 	if (rc > 0) { // it has forgotten what it had: begin anew

@@ -2,10 +2,10 @@
 #include "agent/environment/records.h"
 #include "agent/job/identity.h"
 #include "agent/link/link.h"
-#include "agent/link/notify.h"
 #include "agent/service/service.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "base/time.h"
 

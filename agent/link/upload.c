@@ -15,33 +15,6 @@
 // later.
 enum { PAGE = 1000, SMALL = 8 * 1024 * 1024, GROWS_MS = 5000, CHANGES_MAX = 1000 };
 
-struct upload {
-	struct service *service;
-	const char *run;
-};
-
-struct upload *upload_new(struct attempt *a, struct error *err)
-{
-	const struct credential *c = &a->link->credential;
-	struct service *service = service_open(
-		&(struct service_settings){
-			.url = c->url, .token = a->token, .ca = c->ca, .cancel_fd = -1},
-		err);
-	if (!service)
-		return NULL;
-	struct upload *u = xcalloc(1, sizeof(*u));
-	*u = (struct upload){.service = service, .run = a->run};
-	return u;
-}
-
-void upload_free(struct upload *u)
-{
-	if (!u)
-		return;
-	service_close(u->service);
-	free(u);
-}
-
 // ---- what is here, what is there; both in the order of the bytes of their paths
 
 struct entry {
@@ -109,12 +82,6 @@ static int list_here(struct entries *list, int folder, struct error *err)
 	return 0;
 }
 
-static int64_t number(const struct json *object, const char *key)
-{
-	const struct json *n = json_get(object, key);
-	return n && n->type == JSON_INTEGER ? n->integer : 0;
-}
-
 static void take_row(struct entries *list, const struct json *file)
 {
 	const char *path = json_get_string(file, "path"), *kind = json_get_string(file, "kind");
@@ -126,22 +93,22 @@ static void take_row(struct entries *list, const struct json *file)
 	e->kind = streq(kind, "folder") ? OUTPUTS_FOLDER
 		  : streq(kind, "link") ? OUTPUTS_LINK
 					: OUTPUTS_FILE;
-	e->size = number(file, "size");
-	e->mtime_ns = number(file, "mtime_ns");
-	e->mode = (unsigned)number(file, "mode");
+	e->size = json_get_integer(file, "size", 0);
+	e->mtime_ns = json_get_integer(file, "mtime_ns", 0);
+	e->mode = (unsigned)json_get_integer(file, "mode", 0);
 	e->link = json_get_string(file, "target");
 	e->complete = complete && complete->type == JSON_BOOL && complete->boolean;
 }
 
-static int list_there(const struct upload *u, struct entries *list, struct error *err)
+static int list_there(const struct attempt *t, struct entries *list, struct error *err)
 {
 	const char *after = "";
 	do {
 		const struct json *page;
 		const char *url = arena_printf(list->arena,
-			"/v1/runs/%s/files?limit=%d&prefix=%s%%2F&after=%s", u->run, PAGE,
+			"/v1/runs/%s/files?limit=%d&prefix=%s%%2F&after=%s", t->run, PAGE,
 			list->top, service_escape(list->arena, after, false));
-		if (service_call(u->service, "GET", url, NULL, list->arena, &page, err) < 0)
+		if (service_call(t->service, "GET", url, NULL, list->arena, &page, err) < 0)
 			return -1;
 		const struct json *files = json_get(page, "files");
 		if (files && files->type == JSON_ARRAY)
@@ -155,7 +122,7 @@ static int list_there(const struct upload *u, struct entries *list, struct error
 // ---- one file
 
 struct sending {
-	const struct upload *u;
+	const struct attempt *attempt;
 	int folder, fd;
 	const struct entry *here, *there; // there NULL: it has none
 };
@@ -172,7 +139,7 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 {
 	cleanup_arena struct arena a = {0};
 	const struct link_file f = {
-		.service = s->u->service, .run = s->u->run, .path = s->here->path};
+		.service = s->attempt->service, .run = s->attempt->run, .path = s->here->path};
 	const char *headers[] = {arena_printf(&a, "Stoker-Sha256: %s", hex), NULL};
 	const struct service_request q = {.method = "PUT",
 		.path = link_file_url(&f, &a,
@@ -182,14 +149,16 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 		.body = s->here->size ? NULL : "",
 		.body_size = (uint64_t)s->here->size,
 		.headers = headers};
-	return service_do(s->u->service, &q, &a, NULL, err);
+	return service_do(s->attempt->service, &q, &a, NULL, err);
 }
 
 // 0; 1: what is there is something else; -1.
 static int send_as(const struct sending *s, bool part, const char *hex, struct error *err)
 {
-	const struct link_file f = {
-		.service = s->u->service, .run = s->u->run, .path = s->here->path, .part = part};
+	const struct link_file f = {.service = s->attempt->service,
+		.run = s->attempt->run,
+		.path = s->here->path,
+		.part = part};
 	const struct link_file_end end = end_of(s, hex);
 	int64_t size, partial;
 	if (link_file_stat(&f, &size, &partial, err) < 0)
@@ -217,7 +186,7 @@ static int send_large(const struct sending *s, const char *hex, struct error *er
 static int send_whole(const struct sending *s, struct error *err)
 {
 	char hex[SHA256_HEX_SIZE];
-	if (link_file_hash(s->fd, s->here->size, hex, err) < 0)
+	if (file_sha256(s->fd, s->here->name, (uint64_t)s->here->size, hex, err) < 0)
 		return -1;
 	return s->here->size <= SMALL ? put_small(s, hex, err) : send_large(s, hex, err);
 }
@@ -225,7 +194,7 @@ static int send_whole(const struct sending *s, struct error *err)
 static int append_only(const struct sending *s, struct error *err)
 {
 	const struct link_file f = {
-		.service = s->u->service, .run = s->u->run, .path = s->here->path};
+		.service = s->attempt->service, .run = s->attempt->run, .path = s->here->path};
 	int64_t offset = s->there ? s->there->size : 0;
 	return link_file_append(&f, s->fd, &offset, s->here->size, err);
 }
@@ -269,19 +238,19 @@ static void begin_changes(struct changes *c)
 	json_write_open_array(c->writer);
 }
 
-static int send_changes(const struct upload *u, struct changes *c, struct error *err)
+static int send_changes(const struct attempt *t, struct changes *c, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	json_write_close_array(c->writer);
 	json_write_close_object(c->writer);
-	const char *url = arena_printf(&a, "/v1/runs/%s/changes", u->run);
-	int rc = c->count ? service_call(u->service, "POST", url, c->writer, &a, NULL, err) : 0;
+	const char *url = arena_printf(&a, "/v1/runs/%s/changes", t->run);
+	int rc = c->count ? service_call(t->service, "POST", url, c->writer, &a, NULL, err) : 0;
 	json_writer_free(c->writer);
 	begin_changes(c);
 	return rc;
 }
 
-static int change(const struct upload *u, struct changes *c, const char *what,
+static int change(const struct attempt *t, struct changes *c, const char *what,
 	const struct entry *e, struct error *err)
 {
 	json_write_open_object(c->writer);
@@ -292,7 +261,7 @@ static int change(const struct upload *u, struct changes *c, const char *what,
 	if (streq(what, "folder"))
 		json_write_member_int(c->writer, "mode", e->mode);
 	json_write_close_object(c->writer);
-	return ++c->count < CHANGES_MAX ? 0 : send_changes(u, c, err);
+	return ++c->count < CHANGES_MAX ? 0 : send_changes(t, c, err);
 }
 
 // Trouble of one file is no reason to leave out the others; trouble with the controller ends the
@@ -306,10 +275,10 @@ static int send_one(struct sending *s, struct changes *c, bool whole, struct upl
 	if (s->there && is_same(e, s->there))
 		return 0;
 	if (e->kind != OUTPUTS_FILE)
-		return change(s->u, c, e->kind == OUTPUTS_LINK ? "link" : "folder", e, err);
+		return change(s->attempt, c, e->kind == OUTPUTS_LINK ? "link" : "folder", e, err);
 	if (send_file(s, whole, err) == 0)
 		return 0;
-	if (err->kind == ERROR_UNAVAILABLE || streq(service_code(s->u->service), "stale"))
+	if (err->kind == ERROR_UNAVAILABLE || streq(service_code(s->attempt->service), "stale"))
 		return -1;
 	if (whole) {
 		status->failed = true;
@@ -320,7 +289,7 @@ static int send_one(struct sending *s, struct changes *c, bool whole, struct upl
 	return 0;
 }
 
-static int send_differences(const struct upload *u, int folder, const struct entries *here,
+static int send_differences(const struct attempt *t, int folder, const struct entries *here,
 	const struct entries *there, bool whole, struct upload_status *status, struct error *err)
 {
 	struct changes c;
@@ -332,11 +301,11 @@ static int send_differences(const struct upload *u, int folder, const struct ent
 		for (; rc == 0 && k < there->count &&
 			(!path || strcmp(there->items[k].path, path) < 0);
 			k++)
-			rc = change(u, &c, "remove", &there->items[k], err);
+			rc = change(t, &c, "remove", &there->items[k], err);
 		if (!path || rc < 0)
 			break;
 		bool both = k < there->count && streq(there->items[k].path, path);
-		struct sending s = {.u = u,
+		struct sending s = {.attempt = t,
 			.folder = folder,
 			.fd = -1,
 			.here = &here->items[i],
@@ -345,12 +314,12 @@ static int send_differences(const struct upload *u, int folder, const struct ent
 		k += both;
 	}
 	if (rc == 0)
-		rc = send_changes(u, &c, err);
+		rc = send_changes(t, &c, err);
 	json_writer_free(c.writer);
 	return rc;
 }
 
-static int send_top(const struct upload *u, int attempt_fd, const char *top, bool whole,
+static int send_top(const struct attempt *t, int attempt_fd, const char *top, bool whole,
 	struct upload_status *status, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
@@ -359,12 +328,12 @@ static int send_top(const struct upload *u, int attempt_fd, const char *top, boo
 	cleanup_fd int folder = outputs_open_beneath(attempt_fd, top, O_RDONLY | O_DIRECTORY);
 	if (folder < 0)
 		return errno == ENOENT ? 0 : error_set_errno(err, errno, "%s", top);
-	if (list_here(&here, folder, err) < 0 || list_there(u, &there, err) < 0)
+	if (list_here(&here, folder, err) < 0 || list_there(t, &there, err) < 0)
 		return -1;
-	return send_differences(u, folder, &here, &there, whole, status, err);
+	return send_differences(t, folder, &here, &there, whole, status, err);
 }
 
-static int set_mark(const struct upload *u, const struct upload_status *status, struct error *err)
+static int set_mark(const struct attempt *t, const struct upload_status *status, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
@@ -372,16 +341,16 @@ static int set_mark(const struct upload *u, const struct upload_status *status, 
 	json_write_member_unsigned(w, "files", status->files);
 	json_write_member_unsigned(w, "bytes", status->bytes);
 	json_write_close_object(w);
-	const char *url = arena_printf(&a, "/v1/runs/%s/manifest", u->run);
-	return service_call(u->service, "PUT", url, w, &a, NULL, err);
+	const char *url = arena_printf(&a, "/v1/runs/%s/manifest", t->run);
+	return service_call(t->service, "PUT", url, w, &a, NULL, err);
 }
 
-int upload_round(struct upload *u, int attempt_fd, bool whole, struct upload_status *status,
+int upload_round(const struct attempt *t, int attempt_fd, bool whole, struct upload_status *status,
 	struct error *err)
 {
 	*status = (struct upload_status){0};
-	if (send_top(u, attempt_fd, "outputs", whole, status, err) < 0 ||
-		send_top(u, attempt_fd, "logs", whole, status, err) < 0)
+	if (send_top(t, attempt_fd, "outputs", whole, status, err) < 0 ||
+		send_top(t, attempt_fd, "logs", whole, status, err) < 0)
 		return -1;
-	return whole && !status->failed ? set_mark(u, status, err) : 0;
+	return whole && !status->failed ? set_mark(t, status, err) : 0;
 }

@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { FIRST_WAIT_MS = 250, WAIT_MS_MAX = 5000, ANSWER_MAX = 64 * 1024 * 1024 };
 
@@ -189,12 +188,6 @@ static int try_once(
 	return read_answer(t, &reply, answer, err);
 }
 
-static void rest(int64_t ms)
-{
-	const struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-	nanosleep(&time, NULL);
-}
-
 int service_do(struct service *s, const struct service_request *q, struct arena *a,
 	const struct json **answer, struct error *err)
 {
@@ -205,7 +198,7 @@ int service_do(struct service *s, const struct service_request *q, struct arena 
 		int64_t ms = after > wait ? after : wait;
 		if (err->kind != ERROR_UNAVAILABLE || now_ms() + ms > until)
 			break;
-		rest(ms);
+		sleep_ms(ms);
 		wait = wait * 2 < WAIT_MS_MAX ? wait * 2 : WAIT_MS_MAX;
 		error_clear(err);
 		rc = 0;

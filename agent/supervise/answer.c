@@ -11,12 +11,6 @@
 
 enum { GRACE_MS_MAX = 7 * 24 * 3600 * 1000 };
 
-static int64_t number(const struct json *request, const char *key, int64_t absent)
-{
-	const struct json *value = json_get(request, key);
-	return value && value->type == JSON_INTEGER ? value->integer : absent;
-}
-
 static enum cause_stop stop_by(const struct json *request, enum cause_stop absent)
 {
 	const char *by = json_get_string(request, "by");
@@ -90,7 +84,7 @@ static void answer_signal(
 	struct supervisor *s, struct control_peer *peer, const struct json *request)
 {
 	struct error err;
-	int64_t signo = number(request, "signal", 0);
+	int64_t signo = json_get_integer(request, "signal", 0);
 	if (!is_signal(signo)) {
 		error_set(&err, ERROR_INVALID, "%lld is no signal", (long long)signo);
 		control_send_error(peer, &err);
@@ -102,7 +96,8 @@ static void answer_signal(
 
 static void answer_stop(struct supervisor *s, struct control_peer *peer, const struct json *request)
 {
-	int64_t signo = number(request, "signal", 0), grace_ms = number(request, "grace_ms", -1);
+	int64_t signo = json_get_integer(request, "signal", 0),
+		grace_ms = json_get_integer(request, "grace_ms", -1);
 	if (grace_ms < 0 || grace_ms > GRACE_MS_MAX)
 		grace_ms = (int64_t)s->grace_ms;
 	supervisor_cancel(s, stop_by(request, STOP_REQUEST),

@@ -6,13 +6,13 @@
 
 #include "agent/supervise/journal_index.h"
 #include "base/file.h"
+#include "base/time.h"
 #include "base/weaken.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -50,11 +50,7 @@ struct journal {
 
 static int64_t now_us(const struct journal *j)
 {
-	struct timespec t = {0};
-	if (j->o.now_us)
-		return j->o.now_us(j->o.data);
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * SECOND_US + t.tv_nsec / 1000;
+	return j->o.now_us ? j->o.now_us(j->o.data) : wall_us();
 }
 
 // A clock that was set back counts as time that has passed.

@@ -52,17 +52,14 @@ static int decode_metrics(
 static int store_one(struct database_tx *tx, struct arena *a, const char *run,
 	const struct metric *m, struct error *err)
 {
-	return database_run(tx, a,
-		       "INSERT INTO metric (run, name, number, value, step, time) SELECT ?1, ?2, "
-		       "COALESCE(MAX(number), 0) + 1, ?3, ?4, ?5 FROM metric "
-		       "WHERE run = ?1 AND name = ?2",
-		       database_values(database_text(run), database_text(m->name),
-			       database_real(m->value),
-			       m->step < 0 ? database_text(NULL) : database_integer(m->step),
-			       database_integer(m->time)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"INSERT INTO metric (run, name, number, value, step, time) SELECT ?1, ?2, "
+		"COALESCE(MAX(number), 0) + 1, ?3, ?4, ?5 FROM metric "
+		"WHERE run = ?1 AND name = ?2",
+		database_values(database_text(run), database_text(m->name), database_real(m->value),
+			m->step < 0 ? database_text(NULL) : database_integer(m->step),
+			database_integer(m->time)),
+		err);
 }
 
 static int store(struct database_tx *tx, void *data, struct error *err)

@@ -7,6 +7,7 @@
 #include "base/json_decode.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "controller/state/run.h"
 
 #include <string.h>
 
@@ -113,19 +114,6 @@ static int store(struct database_tx *tx, void *data, struct error *err)
 
 // ---- showing
 
-static void write_document(
-	struct json_writer *w, struct arena *a, const char *key, const char *text)
-{
-	struct error ignored;
-	const struct json *tree =
-		text ? json_parse(a, text, strlen(text), key, NULL, &ignored) : NULL;
-	json_write_key(w, key);
-	if (tree)
-		json_write_tree(w, tree);
-	else
-		json_write_null(w);
-}
-
 static void write_model(
 	struct json_writer *w, struct arena *a, const struct database_rows *rows, size_t i)
 {
@@ -136,8 +124,8 @@ static void write_model(
 	json_write_member(w, "run", database_get_text(rows, i, RUN));
 	json_write_member(w, "path", database_get_text(rows, i, PATH));
 	json_write_member(w, "description", database_get_text(rows, i, DESCRIPTION));
-	write_document(w, a, "tags", database_get_text(rows, i, TAGS));
-	write_document(w, a, "properties", database_get_text(rows, i, PROPERTIES));
+	run_write_document(w, a, "tags", database_get_text(rows, i, TAGS));
+	run_write_document(w, a, "properties", database_get_text(rows, i, PROPERTIES));
 	json_write_member(w, "framework", database_get_text(rows, i, FRAMEWORK));
 	json_write_member(w, "framework_version", database_get_text(rows, i, FRAMEWORK_VERSION));
 	json_write_member_int(w, "created", database_get_integer(rows, i, CREATED, 0));

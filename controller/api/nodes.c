@@ -14,14 +14,6 @@ struct asking {
 	char id[NODE_ID_SIZE], token[TOKEN_TEXT_SIZE];
 };
 
-static int reply(struct request *r, struct asking *q, int rc, struct error *err)
-{
-	if (rc == 0)
-		rc = reply_json(r, 200, q->writer, err);
-	json_writer_free(q->writer);
-	return rc;
-}
-
 // ---- joining
 
 static const struct json_field fields[] = {
@@ -77,8 +69,7 @@ static int show_in(struct database_tx *tx, void *data, struct error *err)
 {
 	struct asking *q = data;
 	struct request *r = q->request;
-	json_writer_free(q->writer);
-	q->writer = json_writer_new(false);
+	api_begin(&q->writer);
 	return node_write(
 		tx, &r->arena, q->name, wall_ms(), &r->controller->limits, q->writer, err);
 }
@@ -87,14 +78,14 @@ static int list(struct request *r, struct error *err)
 {
 	struct asking q = {.request = r};
 	int rc = database_read(r->controller->db, show_in, &q, err);
-	return reply(r, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 static int get(struct request *r, struct error *err)
 {
 	struct asking q = {.request = r, .name = request_parameter(r, "node")};
 	int rc = database_read(r->controller->db, show_in, &q, err);
-	return reply(r, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 static int drain_in(struct database_tx *tx, void *data, struct error *err)
@@ -111,7 +102,7 @@ static int set_drain(struct request *r, bool drain, struct error *err)
 {
 	struct asking q = {.request = r, .name = request_parameter(r, "node"), .drain = drain};
 	int rc = database_write(r->controller->db, drain_in, &q, err);
-	return reply(r, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 static int drain(struct request *r, struct error *err)

@@ -19,8 +19,7 @@ static int turn(struct database_tx *tx, void *data, struct error *err)
 	struct polling *p = data;
 	struct request *r = p->request;
 	int64_t now = wall_ms();
-	json_writer_free(p->writer);
-	p->writer = json_writer_new(false);
+	api_begin(&p->writer);
 	if (!p->taken && poll_take(tx, &r->arena, r->controller, r->who.node, &p->poll, p->report,
 				 now, err) < 0)
 		return -1;
@@ -63,10 +62,7 @@ static int poll_node(struct request *r, struct error *err)
 		poll_decode(&r->arena, document, false, &p.poll, err) < 0)
 		return -1;
 	int rc = wait_and_answer(&p, err);
-	if (rc == 0)
-		rc = reply_json(r, 200, p.writer, err);
-	json_writer_free(p.writer);
-	return rc;
+	return api_reply(r, 200, p.writer, rc, err);
 }
 
 static int report(struct request *r, struct error *err)

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { USERS = ROLE_ADMIN | ROLE_USER, PAGE = 100, PAGE_MAX = 1000, SHA256_DIGITS = 64 };
+enum { USERS = ROLE_ADMIN | ROLE_USER, PAGE = 100, PAGE_MAX = 1000 };
 
 struct asking {
 	struct request *request;
@@ -25,21 +25,6 @@ static int show(struct database_tx *tx, struct asking *q, const char *id, struct
 	struct request *r = q->request;
 	return run_write(
 		tx, &r->arena, id, true, wall_ms(), &r->controller->limits, q->writer, err);
-}
-
-// A writer that is filled in a transaction that may be repeated is made anew for each try.
-static void start_writer(struct asking *q)
-{
-	json_writer_free(q->writer);
-	q->writer = json_writer_new(false);
-}
-
-static int reply(struct request *r, int status, struct asking *q, int rc, struct error *err)
-{
-	if (rc == 0)
-		rc = reply_json(r, status, q->writer, err);
-	json_writer_free(q->writer);
-	return rc;
 }
 
 // ---- submit
@@ -66,7 +51,7 @@ static int submit_in(struct database_tx *tx, void *data, struct error *err)
 {
 	struct asking *q = data;
 	struct request *r = q->request;
-	start_writer(q);
+	api_begin(&q->writer);
 	return run_submit(tx, &r->arena, &r->controller->limits, &q->submission, q->id, &q->made,
 		       err) < 0 ||
 			       schedule(tx, &r->arena, r->controller, wall_ms(), err) < 0
@@ -87,14 +72,13 @@ static int submit(struct request *r, struct error *err)
 		return -1;
 	if (s->job->type != JSON_OBJECT)
 		return error_set(err, ERROR_INVALID, "job: must be an object");
-	if (s->snapshot && (strlen(s->snapshot) != SHA256_DIGITS ||
-				   strspn(s->snapshot, "0123456789abcdef") != SHA256_DIGITS))
+	if (s->snapshot && !sha256_is_hex(s->snapshot))
 		return error_set(err, ERROR_INVALID, "snapshot: must be a SHA-256");
 	s->owner = r->who.owner;
 	s->key = request_header(r, "Idempotency-Key");
 	s->now = wall_ms();
 	int rc = database_write(r->controller->db, submit_in, &q, err);
-	return reply(r, q.made ? 201 : 200, &q, rc, err);
+	return api_reply(r, q.made ? 201 : 200, q.writer, rc, err);
 }
 
 // ---- reading
@@ -103,7 +87,7 @@ static int list_in(struct database_tx *tx, void *data, struct error *err)
 {
 	struct asking *q = data;
 	struct request *r = q->request;
-	start_writer(q);
+	api_begin(&q->writer);
 	json_write_open_object(q->writer);
 	if (run_list(tx, &r->arena, &q->list, wall_ms(), &r->controller->limits, q->writer, err) <
 		0)
@@ -123,7 +107,7 @@ static int list(struct request *r, struct error *err)
 	if (request_query_number(r, "limit", 1, PAGE_MAX, &q.list.limit, err) < 0)
 		return -1;
 	int rc = database_read(r->controller->db, list_in, &q, err);
-	return reply(r, 200, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 static int get_in(struct database_tx *tx, void *data, struct error *err)
@@ -131,7 +115,7 @@ static int get_in(struct database_tx *tx, void *data, struct error *err)
 	struct asking *q = data;
 	struct request *r = q->request;
 	const char *run = request_parameter(r, "run");
-	start_writer(q);
+	api_begin(&q->writer);
 	return access_run(tx, &r->arena, &r->who, run, ACCESS_READ, err) < 0
 		       ? -1
 		       : show(tx, q, run, err);
@@ -141,7 +125,7 @@ static int get(struct request *r, struct error *err)
 {
 	struct asking q = {.request = r};
 	int rc = database_read(r->controller->db, get_in, &q, err);
-	return reply(r, 200, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 // ---- changing
@@ -151,7 +135,7 @@ static int cancel_in(struct database_tx *tx, void *data, struct error *err)
 	struct asking *q = data;
 	struct request *r = q->request;
 	const char *run = request_parameter(r, "run");
-	start_writer(q);
+	api_begin(&q->writer);
 	return access_run(tx, &r->arena, &r->who, run, ACCESS_MANAGE, err) < 0 ||
 			       run_cancel(tx, &r->arena, run, r->who.owner, wall_ms(), err) < 0
 		       ? -1
@@ -162,7 +146,7 @@ static int cancel(struct request *r, struct error *err)
 {
 	struct asking q = {.request = r};
 	int rc = database_write(r->controller->db, cancel_in, &q, err);
-	return reply(r, 200, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 static int remove_in(struct database_tx *tx, void *data, struct error *err)
@@ -190,7 +174,7 @@ static int experiments_in(struct database_tx *tx, void *data, struct error *err)
 	struct asking *q = data;
 	struct request *r = q->request;
 	struct database_rows rows;
-	start_writer(q);
+	api_begin(&q->writer);
 	if (database_run(tx, &r->arena,
 		    "SELECT experiment, COUNT(*), MAX(created) FROM run WHERE (?1 = '' OR owner = "
 		    "?1) "
@@ -218,7 +202,7 @@ static int experiments(struct request *r, struct error *err)
 	struct asking q = {.request = r};
 	q.list.owner = r->who.role == ROLE_ADMIN ? NULL : r->who.owner;
 	int rc = database_read(r->controller->db, experiments_in, &q, err);
-	return reply(r, 200, &q, rc, err);
+	return api_reply(r, 200, q.writer, rc, err);
 }
 
 const struct route api_runs[] = {

@@ -21,8 +21,7 @@ struct snapshot {
 
 static int check_name(const char *name, struct error *err)
 {
-	if (strlen(name) != SHA256_HEX_SIZE - 1 ||
-		strspn(name, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
+	if (!sha256_is_hex(name))
 		return error_set(err, ERROR_INVALID, "a snapshot's name is its SHA-256");
 	return 0;
 }

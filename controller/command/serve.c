@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/text.h"
 #include "base/time.h"
 #include "controller/api/api.h"
 #include "controller/command/command.h"
-#include "controller/command/notify.h"
 #include "controller/state/housekeeping.h"
 
 #include <arpa/inet.h>
@@ -125,7 +125,7 @@ static void announce(const struct settings *s, const struct place *p, uint16_t p
 	printf("listening on http%s://%s%s%s:%u\n", s->certificate ? "s" : "", p->v6 ? "[" : "",
 		p->address, p->v6 ? "]" : "", port);
 	fflush(stdout);
-	notify_manager("READY=1");
+	notify_send("READY=1");
 }
 
 // A failure is the next second's matter: a database that is away comes back, and until then nothing
@@ -164,7 +164,7 @@ static int serve(struct command *c, const struct place *p, const sigset_t *ends,
 		signo = sigwaitinfo(ends, NULL);
 	while (signo < 0 && errno == EINTR);
 	log_info("%s: ending", strsignal(signo));
-	notify_manager("STOPPING=1");
+	notify_send("STOPPING=1");
 	hub_stop(c->controller.hub);
 	server_stop(server, STOP_MS);
 	pthread_join(house, NULL);
@@ -191,7 +191,7 @@ static int open_and_serve(struct command *c, const struct place *p, struct error
 		return -1;
 	k->hub = hub_new();
 	database_on_notify(k->db, tell_hub, k->hub);
-	k->blobs = blobs_open(c->settings.files, k->db, err);
+	k->blobs = blobs_open(c->settings.files, err);
 	int rc = k->blobs ? command_has_tokens(c, &has, err) : -1;
 	if (rc == 0 && !has)
 		rc = error_set(err, ERROR_INVALID,

@@ -179,7 +179,7 @@ int settings_write(const struct settings_overrides *o, struct error *err)
 		return 0;
 	buffer_puts(&b, "# Settings of stoker-controller(1). What is not here has its default.\n");
 	print_place(&b, "database", o->database, "postgresql://user@host/name");
-	print_place(&b, "files", o->files, "s3://bucket/prefix");
+	print_place(&b, "files", o->files, "/srv/stoker-files");
 	buffer_puts(&b, "# tls: {certificate: /path/to/chain.pem, key: /path/to/key.pem}\n"
 			"# limits: {lease: 60s, snapshot_size: 300m, run_files: 1000000}\n");
 	// 0600: the database's address may hold a password.

@@ -88,6 +88,12 @@ double database_get_real(const struct database_rows *r, size_t row, size_t colum
 int64_t database_run(struct database_tx *tx, struct arena *a, const char *sql,
 	const struct database_value *values, size_t count, struct database_rows *rows,
 	struct error *err);
+// One whose rows and number do not matter: 0 or -1.
+static inline int database_do(struct database_tx *tx, struct arena *a, const char *sql,
+	const struct database_value *values, size_t count, struct error *err)
+{
+	return database_run(tx, a, sql, values, count, NULL, err) < 0 ? -1 : 0;
+}
 // " FOR UPDATE SKIP LOCKED" where that exists and is needed, else "". For the end of a SELECT.
 const char *database_skip_locked(const struct database_tx *tx);
 

@@ -7,19 +7,17 @@ static int find_version(struct database_tx *tx, void *data, struct error *err)
 	int64_t *version = data;
 	cleanup_arena struct arena a = {0};
 	struct database_rows rows;
-	if (database_run(tx, &a,
+	if (database_do(tx, &a,
 		    "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)",
-		    database_no_values, NULL, err) < 0 ||
+		    database_no_values, err) < 0 ||
 		database_run(tx, &a, "SELECT version FROM schema_version", database_no_values,
 			&rows, err) < 0)
 		return -1;
 	*version = rows.count ? database_get_integer(&rows, 0, 0, 0) : 0;
 	if (rows.count)
 		return 0;
-	return database_run(tx, &a, "INSERT INTO schema_version VALUES (0)", database_no_values,
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(
+		tx, &a, "INSERT INTO schema_version VALUES (0)", database_no_values, err);
 }
 
 static const char *put_in(struct arena *a, const char *sql, const char *mark, const char *text)
@@ -36,13 +34,11 @@ static int apply(struct database_tx *tx, void *data, struct error *err)
 	for (const char *const *sql = m->statements; *sql; sql++) {
 		const char *text = put_in(&a, *sql, "@BYTES@", tx->db->ops->bytes_type);
 		text = put_in(&a, text, "@BYTEWISE@", tx->db->ops->bytewise);
-		if (database_run(tx, &a, text, database_no_values, NULL, err) < 0)
+		if (database_do(tx, &a, text, database_no_values, err) < 0)
 			return error_context(err, "version %d of the tables", m->version);
 	}
-	return database_run(tx, &a, "UPDATE schema_version SET version = ?1",
-		       database_values(database_integer(m->version)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, &a, "UPDATE schema_version SET version = ?1",
+		database_values(database_integer(m->version)), err);
 }
 
 int database_migrate(

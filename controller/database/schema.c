@@ -82,7 +82,8 @@ static const char *const initial[] = {
 	" PRIMARY KEY (run, path))",
 	"CREATE TABLE snapshot (sha256 TEXT PRIMARY KEY, blob TEXT NOT NULL, size BIGINT NOT NULL,"
 	" used BIGINT NOT NULL)",
-	// Of an object store: a blob's pieces, the small ones at its end in the table itself.
+	// Of an object store, which no version has yet: a blob's pieces, the small ones at its end
+	// in the table itself.
 	"CREATE TABLE piece (blob TEXT NOT NULL, start BIGINT NOT NULL, size BIGINT NOT NULL,"
 	" object TEXT, data @BYTES@, PRIMARY KEY (blob, start))",
 	// Blobs that nothing needs any more; removed behind the transaction that left them.

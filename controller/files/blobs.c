@@ -6,8 +6,8 @@
 #include "controller/files/blobs_internal.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 enum { WRITER_WAIT_MS = 10 * 1000, WRITER_POLL_MS = 5, PIECE = 1024 * 1024 };
 
@@ -24,10 +24,14 @@ struct blob_writer {
 	char id[BLOB_ID_SIZE];
 };
 
-struct blobs *blobs_open(const char *where, struct database *db, struct error *err)
+struct blobs *blobs_open(const char *where, struct error *err)
 {
+	if (strstr(where, "://")) {
+		error_set(err, ERROR_INVALID,
+			"files: %s: this version keeps files in a folder only; name one", where);
+		return NULL;
+	}
 	struct blob_store *store = blob_folder_open(where, err);
-	(void)db;
 	if (!store)
 		return NULL;
 	sha256_prepare();
@@ -69,7 +73,6 @@ int blob_size(struct blobs *b, const char *id, uint64_t *size, struct error *err
 static int become_writer(struct blobs *b, const char *id, struct blob_handle **handle,
 	uint64_t *size, struct error *err)
 {
-	const struct timespec rest = {.tv_nsec = WRITER_POLL_MS * 1000 * 1000};
 	int64_t until = now_ms() + WRITER_WAIT_MS;
 	for (;;) {
 		int rc = b->store->ops->begin(b->store, id, handle, size, err);
@@ -78,7 +81,7 @@ static int become_writer(struct blobs *b, const char *id, struct blob_handle **h
 		if (now_ms() > until)
 			return error_set(
 				err, ERROR_UNAVAILABLE, "another request is writing this file");
-		nanosleep(&rest, NULL);
+		sleep_ms(WRITER_POLL_MS);
 	}
 }
 

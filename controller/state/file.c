@@ -100,22 +100,17 @@ static int discard(struct database_tx *tx, struct arena *a, const char *blob, st
 {
 	if (!blob)
 		return 0;
-	return database_run(tx, a,
-		       "INSERT INTO garbage (blob, since) VALUES (?1, ?2) "
-		       "ON CONFLICT (blob) DO NOTHING",
-		       database_values(database_text(blob), database_integer(wall_ms())), NULL,
-		       err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"INSERT INTO garbage (blob, since) VALUES (?1, ?2) "
+		"ON CONFLICT (blob) DO NOTHING",
+		database_values(database_text(blob), database_integer(wall_ms())), err);
 }
 
 static int unmark(struct database_tx *tx, struct arena *a, const char *run, struct error *err)
 {
-	return database_run(tx, a,
-		       "UPDATE run SET manifest = NULL WHERE id = ?1 AND manifest IS NOT NULL",
-		       database_values(database_text(run)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE run SET manifest = NULL WHERE id = ?1 AND manifest IS NOT NULL",
+		database_values(database_text(run)), err);
 }
 
 static int count_file(struct database_tx *tx, struct arena *a,
@@ -142,9 +137,9 @@ static int make_row(struct database_tx *tx, struct arena *a, const struct contro
 		return 0;
 	if (f->kind && file_remove(tx, a, run, path, err) < 0)
 		return -1;
-	if (database_run(tx, a, "INSERT INTO file (run, path, kind) VALUES (?1, ?2, ?3)",
+	if (database_do(tx, a, "INSERT INTO file (run, path, kind) VALUES (?1, ?2, ?3)",
 		    database_values(database_text(run), database_text(path), database_text(kind)),
-		    NULL, err) < 0)
+		    err) < 0)
 		return -1;
 	*f = (struct file_row){.path = path, .kind = kind};
 	return count_file(tx, a, limits, run, err);
@@ -177,37 +172,29 @@ int file_open(struct database_tx *tx, struct arena *a, const struct controller_l
 	const char *sql = part ? "UPDATE file SET part = ?3 WHERE run = ?1 AND path = ?2"
 			       : "UPDATE file SET blob = ?3, complete = 0, sha256 = NULL "
 				 "WHERE run = ?1 AND path = ?2";
-	return database_run(tx, a, sql,
-		       database_values(
-			       database_text(run), database_text(path), database_text(blob)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a, sql,
+		database_values(database_text(run), database_text(path), database_text(blob)), err);
 }
 
 static int set_end(struct database_tx *tx, struct arena *a, const char *run, const char *path,
 	const struct file_end *end, struct error *err)
 {
-	return database_run(tx, a,
-		       "UPDATE file SET blob = ?3, size = ?4, sha256 = ?5, complete = 1, mode = "
-		       "?6, "
-		       "mtime_ns = ?7 WHERE run = ?1 AND path = ?2",
-		       database_values(database_text(run), database_text(path),
-			       database_text(*end->blob ? end->blob : NULL),
-			       database_integer((int64_t)end->size), database_text(end->sha256),
-			       database_integer(end->mode), database_integer(end->mtime_ns)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE file SET blob = ?3, size = ?4, sha256 = ?5, complete = 1, mode = "
+		"?6, "
+		"mtime_ns = ?7 WHERE run = ?1 AND path = ?2",
+		database_values(database_text(run), database_text(path),
+			database_text(*end->blob ? end->blob : NULL),
+			database_integer((int64_t)end->size), database_text(end->sha256),
+			database_integer(end->mode), database_integer(end->mtime_ns)),
+		err);
 }
 
 static int drop_part(struct database_tx *tx, struct arena *a, const char *run, const char *path,
 	struct error *err)
 {
-	return database_run(tx, a, "UPDATE file SET part = NULL WHERE run = ?1 AND path = ?2",
-		       database_values(database_text(run), database_text(path)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a, "UPDATE file SET part = NULL WHERE run = ?1 AND path = ?2",
+		database_values(database_text(run), database_text(path)), err);
 }
 
 int file_finish(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
@@ -245,12 +232,10 @@ int file_forget(struct database_tx *tx, struct arena *a, const char *run, const 
 		return -1;
 	if (part)
 		return drop_part(tx, a, run, path, err);
-	return database_run(tx, a,
-		       "UPDATE file SET blob = NULL, complete = 0, sha256 = NULL, size = 0 "
-		       "WHERE run = ?1 AND path = ?2",
-		       database_values(database_text(run), database_text(path)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE file SET blob = NULL, complete = 0, sha256 = NULL, size = 0 "
+		"WHERE run = ?1 AND path = ?2",
+		database_values(database_text(run), database_text(path)), err);
 }
 
 int file_folder(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
@@ -259,13 +244,10 @@ int file_folder(struct database_tx *tx, struct arena *a, const struct controller
 	struct file_row f;
 	if (make_row(tx, a, limits, run, path, "folder", &f, err) < 0)
 		return -1;
-	return database_run(tx, a,
-		       "UPDATE file SET mode = ?3, complete = 1 WHERE run = ?1 AND path = ?2",
-		       database_values(
-			       database_text(run), database_text(path), database_integer(mode)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE file SET mode = ?3, complete = 1 WHERE run = ?1 AND path = ?2",
+		database_values(database_text(run), database_text(path), database_integer(mode)),
+		err);
 }
 
 int file_link(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
@@ -276,13 +258,10 @@ int file_link(struct database_tx *tx, struct arena *a, const struct controller_l
 		return error_set(err, ERROR_INVALID, "target: over %d bytes", FILE_PATH_MAX);
 	if (make_row(tx, a, limits, run, path, "link", &f, err) < 0)
 		return -1;
-	return database_run(tx, a,
-		       "UPDATE file SET target = ?3, complete = 1 WHERE run = ?1 AND path = ?2",
-		       database_values(
-			       database_text(run), database_text(path), database_text(target)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE file SET target = ?3, complete = 1 WHERE run = ?1 AND path = ?2",
+		database_values(database_text(run), database_text(path), database_text(target)),
+		err);
 }
 
 // ---- trees
@@ -316,10 +295,8 @@ int file_remove(struct database_tx *tx, struct arena *a, const char *run, const 
 	int gone = on_tree(tx, a, "DELETE FROM file WHERE", run, path, err);
 	if (gone < 0 || unmark(tx, a, run, err) < 0)
 		return -1;
-	return database_run(tx, a, "UPDATE run SET files = files - ?2 WHERE id = ?1",
-		       database_values(database_text(run), database_integer(gone)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a, "UPDATE run SET files = files - ?2 WHERE id = ?1",
+		database_values(database_text(run), database_integer(gone)), err);
 }
 
 int file_move(struct database_tx *tx, struct arena *a, const char *run, const char *from,
@@ -357,11 +334,8 @@ int file_manifest(struct database_tx *tx, struct arena *a, const char *run, stru
 	if (rows.count)
 		return error_set(
 			err, ERROR_INVALID, "%s is not finished", database_get_text(&rows, 0, 0));
-	return database_run(tx, a, "UPDATE run SET manifest = ?2 WHERE id = ?1",
-		       database_values(database_text(run), database_integer(wall_ms())), NULL,
-		       err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a, "UPDATE run SET manifest = ?2 WHERE id = ?1",
+		database_values(database_text(run), database_integer(wall_ms())), err);
 }
 
 int file_remove_all(struct database_tx *tx, struct arena *a, const char *run, struct error *err)

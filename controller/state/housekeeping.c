@@ -13,6 +13,7 @@ struct chores {
 	int64_t now;
 	struct arena arena;
 	struct database_rows garbage;
+	bool any; // lease that has run out, or run that waits
 };
 
 // ---- leases
@@ -21,12 +22,9 @@ static int renew_all(struct database_tx *tx, void *data, struct error *err)
 {
 	const struct chores *k = data;
 	cleanup_arena struct arena a = {0};
-	return database_run(tx, &a,
-		       "UPDATE attempt SET lease_until = ?1 WHERE open = 1 AND lease_until > 0",
-		       database_values(database_integer(k->now + k->controller->limits.lease_ms)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, &a,
+		"UPDATE attempt SET lease_until = ?1 WHERE open = 1 AND lease_until > 0",
+		database_values(database_integer(k->now + k->controller->limits.lease_ms)), err);
 }
 
 int housekeeping_begin(struct controller *c, int64_t now, struct error *err)
@@ -65,11 +63,11 @@ static int give_back(struct database_tx *tx, struct arena *a, const struct chore
 		return run_end(tx, a, run, "Canceled", canceled, k->now, err);
 	if ((uint64_t)losses > k->controller->limits.node_losses)
 		return run_end(tx, a, run, "Failed", lost, k->now, err);
-	if (database_run(tx, a,
+	if (database_do(tx, a,
 		    "UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress = "
 		    "NULL "
 		    "WHERE id = ?1",
-		    database_values(database_text(run)), NULL, err) < 0)
+		    database_values(database_text(run)), err) < 0)
 		return -1;
 	return run_event_state(tx, a, run, k->now, err);
 }
@@ -116,20 +114,8 @@ static int look(struct database_tx *tx, void *data, struct error *err)
 		    "(SELECT COUNT(*) FROM run WHERE state = 'NotStarted')",
 		    database_values(database_integer(k->now)), &rows, err) < 0)
 		return -1;
-	return database_get_integer(&rows, 0, 0, 0) > 0;
-}
-
-struct looking {
-	struct chores *chores;
-	bool any;
-};
-
-static int look_in(struct database_tx *tx, void *data, struct error *err)
-{
-	struct looking *l = data;
-	int rc = look(tx, l->chores, err);
-	l->any = rc > 0;
-	return rc < 0 ? -1 : 0;
+	k->any = database_get_integer(&rows, 0, 0, 0) > 0;
+	return 0;
 }
 
 // ---- what nothing needs
@@ -152,9 +138,9 @@ static int forget_garbage(struct database_tx *tx, void *data, struct error *err)
 	const struct chores *k = data;
 	cleanup_arena struct arena a = {0};
 	for (size_t i = 0; i < k->garbage.count; i++)
-		if (database_run(tx, &a, "DELETE FROM garbage WHERE blob = ?1",
+		if (database_do(tx, &a, "DELETE FROM garbage WHERE blob = ?1",
 			    database_values(database_text(database_get_text(&k->garbage, i, 0))),
-			    NULL, err) < 0)
+			    err) < 0)
 			return -1;
 	return 0;
 }
@@ -176,28 +162,25 @@ static int drop_snapshots(struct database_tx *tx, void *data, struct error *err)
 	cleanup_arena struct arena a = {0};
 	const char *unused = "used < ?1 AND NOT EXISTS (SELECT 1 FROM run r WHERE r.snapshot = "
 			     "snapshot.sha256 AND r.ended IS NULL)";
-	if (database_run(tx, &a,
+	if (database_do(tx, &a,
 		    arena_printf(&a,
 			    "INSERT INTO garbage (blob, since) SELECT blob, ?2 FROM snapshot WHERE "
 			    "%s",
 			    unused),
 		    database_values(
 			    database_integer(k->now - SNAPSHOT_MS), database_integer(k->now)),
-		    NULL, err) < 0)
+		    err) < 0)
 		return -1;
-	return database_run(tx, &a, arena_printf(&a, "DELETE FROM snapshot WHERE %s", unused),
-		       database_values(database_integer(k->now - SNAPSHOT_MS)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, &a, arena_printf(&a, "DELETE FROM snapshot WHERE %s", unused),
+		database_values(database_integer(k->now - SNAPSHOT_MS)), err);
 }
 
 int housekeeping(struct controller *c, int64_t now, struct error *err)
 {
 	enum { SNAPSHOT_EVERY = 600 };
 	struct chores k = {.controller = c, .now = now};
-	struct looking l = {.chores = &k};
-	int rc = database_read(c->db, look_in, &l, err);
-	if (rc == 0 && l.any)
+	int rc = database_read(c->db, look, &k, err);
+	if (rc == 0 && k.any)
 		rc = database_write(c->db, expire, &k, err);
 	if (rc == 0)
 		rc = remove_garbage(&k, err);

@@ -31,14 +31,14 @@ int node_remove(
 	if (n == 0)
 		return error_set(err, ERROR_NOT_FOUND, "there is no node %s", id);
 	if (n < 0 ||
-		database_run(tx, a,
+		database_do(tx, a,
 			"UPDATE token SET revoked = ?2 WHERE node = ?1 AND revoked IS NULL",
-			database_values(database_text(id), database_integer(now)), NULL, err) < 0 ||
-		database_run(tx, a, "DELETE FROM node_has WHERE node = ?1",
-			database_values(database_text(id)), NULL, err) < 0 ||
-		database_run(tx, a,
+			database_values(database_text(id), database_integer(now)), err) < 0 ||
+		database_do(tx, a, "DELETE FROM node_has WHERE node = ?1",
+			database_values(database_text(id)), err) < 0 ||
+		database_do(tx, a,
 			"UPDATE attempt SET lease_until = 0 WHERE node = ?1 AND open = 1",
-			database_values(database_text(id)), NULL, err) < 0)
+			database_values(database_text(id)), err) < 0)
 		return -1;
 	database_notify(tx, arena_printf(a, "node/%s", id));
 	return 0;
@@ -65,11 +65,11 @@ int node_join(struct database_tx *tx, struct arena *a, const char *name, const c
 		return error_set_errno(err, errno, "getrandom");
 	snprintf(id, NODE_ID_SIZE, "%016llx", (unsigned long long)random);
 	const struct token_options o = {.role = ROLE_NODE, .owner = name, .node = id};
-	if (database_run(tx, a,
+	if (database_do(tx, a,
 		    "INSERT INTO node (id, name, version, joined) VALUES (?1, ?2, ?3, ?4)",
 		    database_values(database_text(id), database_text(name), database_text(version),
 			    database_integer(now)),
-		    NULL, err) < 0)
+		    err) < 0)
 		return -1;
 	return token_make(tx, &o, token, err);
 }

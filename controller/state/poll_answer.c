@@ -7,11 +7,9 @@
 struct answering {
 	struct database_tx *tx;
 	struct arena *arena;
-	struct controller *controller;
 	const char *node;
 	const struct poll *poll;
 	struct json_writer *writer;
-	int64_t now;
 	struct database_rows open; // attempts of this node
 	bool idle;
 };
@@ -44,8 +42,8 @@ static int write_tokens(
 		const char *key;
 		enum role role;
 	} tokens[] = {{"token", ROLE_RUN}, {"job_token", ROLE_METRICS}};
-	if (database_run(q->tx, q->arena, "DELETE FROM token WHERE run = ?1 AND attempt = ?2",
-		    database_values(database_text(run), database_integer(attempt)), NULL, err) < 0)
+	if (database_do(q->tx, q->arena, "DELETE FROM token WHERE run = ?1 AND attempt = ?2",
+		    database_values(database_text(run), database_integer(attempt)), err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_size(tokens); i++) {
 		const struct token_options o = {
@@ -176,14 +174,8 @@ static int write_drain(struct answering *q, struct error *err)
 int poll_answer(struct database_tx *tx, struct arena *a, struct controller *c, const char *node,
 	const struct poll *p, int64_t now, struct json_writer *w, bool *idle, struct error *err)
 {
-	struct answering q = {.tx = tx,
-		.arena = a,
-		.controller = c,
-		.node = node,
-		.poll = p,
-		.writer = w,
-		.now = now,
-		.idle = true};
+	struct answering q = {
+		.tx = tx, .arena = a, .node = node, .poll = p, .writer = w, .idle = true};
 	if (database_run(tx, a,
 		    "SELECT t.run, t.attempt, t.state, r.cancel_requested, r.canceled_by FROM "
 		    "attempt t "

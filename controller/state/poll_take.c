@@ -21,16 +21,16 @@ static int put_names(
 {
 	if (!names)
 		return 0;
-	if (database_run(t->tx, t->arena, "DELETE FROM node_has WHERE node = ?1 AND kind = ?2",
-		    database_values(database_text(t->node), database_text(kind)), NULL, err) < 0)
+	if (database_do(t->tx, t->arena, "DELETE FROM node_has WHERE node = ?1 AND kind = ?2",
+		    database_values(database_text(t->node), database_text(kind)), err) < 0)
 		return -1;
 	for (; *names; names++)
-		if (database_run(t->tx, t->arena,
+		if (database_do(t->tx, t->arena,
 			    "INSERT INTO node_has (node, kind, name) VALUES (?1, ?2, ?3) "
 			    "ON CONFLICT (node, kind, name) DO NOTHING",
 			    database_values(database_text(t->node), database_text(kind),
 				    database_text(*names)),
-			    NULL, err) < 0)
+			    err) < 0)
 			return -1;
 	return 0;
 }
@@ -40,18 +40,16 @@ static int put_resources(struct taking *t, const struct poll *p, struct error *e
 	if (!p->resources)
 		return 0;
 	t->freed = true;
-	return database_run(t->tx, t->arena,
-		       "UPDATE node SET resources = ?2, cpus = ?3, memory = ?4, gpus = ?5, version "
-		       "= "
-		       "?6, boot = ?7, instance = ?8 WHERE id = ?1",
-		       database_values(database_text(t->node),
-			       database_text(run_json_text(t->arena, p->resources)),
-			       database_real(p->cpus), database_integer((int64_t)p->memory),
-			       database_integer((int64_t)p->gpus), database_text(p->version),
-			       database_text(p->boot), database_text(p->instance)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(t->tx, t->arena,
+		"UPDATE node SET resources = ?2, cpus = ?3, memory = ?4, gpus = ?5, version "
+		"= "
+		"?6, boot = ?7, instance = ?8 WHERE id = ?1",
+		database_values(database_text(t->node),
+			database_text(run_json_text(t->arena, p->resources)),
+			database_real(p->cpus), database_integer((int64_t)p->memory),
+			database_integer((int64_t)p->gpus), database_text(p->version),
+			database_text(p->boot), database_text(p->instance)),
+		err);
 }
 
 static int put_node(struct taking *t, const struct poll *p, struct error *err)
@@ -80,38 +78,32 @@ static const char *run_state_of(const char *state)
 
 static int put_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
 {
-	return database_run(t->tx, t->arena,
-		       "UPDATE attempt SET state = ?3, sequence = ?4, started = ?5, environment = "
-		       "?6, "
-		       "retries = ?7, exit_status = ?8, cause = ?9, result = ?10 "
-		       "WHERE run = ?1 AND attempt = ?2",
-		       database_values(database_text(p->run), database_integer(p->attempt),
-			       database_text(p->state), database_integer(p->sequence),
-			       p->started ? database_integer(p->started) : database_text(NULL),
-			       database_text(p->environment), database_integer(p->retries),
-			       p->exit_status < 0 ? database_text(NULL)
-						  : database_integer(p->exit_status),
-			       database_text(run_json_text(t->arena, p->cause)),
-			       database_text(p->result)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(t->tx, t->arena,
+		"UPDATE attempt SET state = ?3, sequence = ?4, started = ?5, environment = "
+		"?6, "
+		"retries = ?7, exit_status = ?8, cause = ?9, result = ?10 "
+		"WHERE run = ?1 AND attempt = ?2",
+		database_values(database_text(p->run), database_integer(p->attempt),
+			database_text(p->state), database_integer(p->sequence),
+			p->started ? database_integer(p->started) : database_text(NULL),
+			database_text(p->environment), database_integer(p->retries),
+			p->exit_status < 0 ? database_text(NULL) : database_integer(p->exit_status),
+			database_text(run_json_text(t->arena, p->cause)), database_text(p->result)),
+		err);
 }
 
 static int put_run(struct taking *t, const struct poll_attempt *p, struct error *err)
 {
-	return database_run(t->tx, t->arena,
-		       "UPDATE run SET state = ?2, phase = ?3, progress = ?4, "
-		       "started = COALESCE(started, ?5), upload = COALESCE(?6, upload) WHERE id = "
-		       "?1",
-		       database_values(database_text(p->run), database_text(run_state_of(p->state)),
-			       database_text(p->phase),
-			       database_text(run_json_text(t->arena, p->progress)),
-			       p->started ? database_integer(p->started) : database_text(NULL),
-			       database_text(run_json_text(t->arena, p->upload))),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(t->tx, t->arena,
+		"UPDATE run SET state = ?2, phase = ?3, progress = ?4, "
+		"started = COALESCE(started, ?5), upload = COALESCE(?6, upload) WHERE id = "
+		"?1",
+		database_values(database_text(p->run), database_text(run_state_of(p->state)),
+			database_text(p->phase),
+			database_text(run_json_text(t->arena, p->progress)),
+			p->started ? database_integer(p->started) : database_text(NULL),
+			database_text(run_json_text(t->arena, p->upload))),
+		err);
 }
 
 // Which environment jobs of this kind come to have: the next one goes where it is.
@@ -119,15 +111,13 @@ static int learn_environment(struct taking *t, const struct poll_attempt *p, str
 {
 	if (!p->environment)
 		return 0;
-	return database_run(t->tx, t->arena,
-		       "INSERT INTO environment (hint, name, seen) SELECT hint, ?2, ?3 FROM run "
-		       "WHERE id = ?1 AND hint IS NOT NULL ON CONFLICT (hint) DO UPDATE SET "
-		       "name = excluded.name, seen = excluded.seen",
-		       database_values(database_text(p->run), database_text(p->environment),
-			       database_integer(t->now)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(t->tx, t->arena,
+		"INSERT INTO environment (hint, name, seen) SELECT hint, ?2, ?3 FROM run "
+		"WHERE id = ?1 AND hint IS NOT NULL ON CONFLICT (hint) DO UPDATE SET "
+		"name = excluded.name, seen = excluded.seen",
+		database_values(database_text(p->run), database_text(p->environment),
+			database_integer(t->now)),
+		err);
 }
 
 static int tell_phase(struct taking *t, const struct poll_attempt *p, struct error *err)

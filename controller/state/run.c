@@ -71,23 +71,20 @@ const char *run_json_text(struct arena *a, const struct json *tree)
 static int insert(struct database_tx *tx, struct arena *a, const struct run_submission *s,
 	const struct job *job, const char *id, struct error *err)
 {
-	return database_run(tx, a,
-		       "INSERT INTO run (id, experiment, owner, state, created, snapshot, "
-		       "properties, job, secrets, idempotency, cpus, memory, gpus, hint, image) "
-		       "VALUES (?1, ?2, ?3, 'NotStarted', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
-		       "?13, ?14)",
-		       database_values(database_text(id), database_text(job->experiment),
-			       database_text(s->owner), database_integer(s->now),
-			       database_text(s->snapshot),
-			       database_text(run_json_text(a, s->properties)),
-			       database_text(run_json_text(a, s->job)),
-			       database_text(run_json_text(a, s->secrets)), database_text(s->key),
-			       database_real(job->cpus), database_integer((int64_t)job->memory),
-			       database_integer((int64_t)job->gpus), database_text(job->hint),
-			       database_text(job->image)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"INSERT INTO run (id, experiment, owner, state, created, snapshot, "
+		"properties, job, secrets, idempotency, cpus, memory, gpus, hint, image) "
+		"VALUES (?1, ?2, ?3, 'NotStarted', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+		"?13, ?14)",
+		database_values(database_text(id), database_text(job->experiment),
+			database_text(s->owner), database_integer(s->now),
+			database_text(s->snapshot), database_text(run_json_text(a, s->properties)),
+			database_text(run_json_text(a, s->job)),
+			database_text(run_json_text(a, s->secrets)), database_text(s->key),
+			database_real(job->cpus), database_integer((int64_t)job->memory),
+			database_integer((int64_t)job->gpus), database_text(job->hint),
+			database_text(job->image)),
+		err);
 }
 
 int run_submit(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
@@ -117,12 +114,12 @@ int run_submit(struct database_tx *tx, struct arena *a, const struct controller_
 int run_end(struct database_tx *tx, struct arena *a, const char *id, const char *result,
 	const char *cause, int64_t now, struct error *err)
 {
-	if (database_run(tx, a,
+	if (database_do(tx, a,
 		    "UPDATE run SET state = ?2, outcome = NULL, cause = ?3, ended = ?4, "
 		    "secrets = NULL, phase = NULL, progress = NULL WHERE id = ?1",
 		    database_values(database_text(id), database_text(result), database_text(cause),
 			    database_integer(now)),
-		    NULL, err) < 0 ||
+		    err) < 0 ||
 		run_event_state(tx, a, id, now, err) < 0)
 		return -1;
 	database_notify(tx, arena_printf(a, "file/%s", id));
@@ -172,13 +169,11 @@ int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct e
 	if (file_remove_all(tx, a, id, err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_size(tables); i++)
-		if (database_run(tx, a, arena_printf(a, "DELETE FROM %s WHERE run = ?1", tables[i]),
-			    database_values(database_text(id)), NULL, err) < 0)
+		if (database_do(tx, a, arena_printf(a, "DELETE FROM %s WHERE run = ?1", tables[i]),
+			    database_values(database_text(id)), err) < 0)
 			return -1;
-	return database_run(tx, a, "DELETE FROM run WHERE id = ?1",
-		       database_values(database_text(id)), NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(
+		tx, a, "DELETE FROM run WHERE id = ?1", database_values(database_text(id)), err);
 }
 
 // ---- events
@@ -197,13 +192,13 @@ int run_event(struct database_tx *tx, struct arena *a, const char *id, const cha
 		    &rows, err) < 0)
 		return -1;
 	if (rows.count &&
-		database_run(tx, a,
+		database_do(tx, a,
 			"INSERT INTO event (run, number, kind, data, time) VALUES (?1, ?2, ?3, ?4, "
 			"?5)",
 			database_values(database_text(id),
 				database_integer(database_get_integer(&rows, 0, 0, 0)),
 				database_text(kind), database_text(data), database_integer(now)),
-			NULL, err) < 0)
+			err) < 0)
 		return -1;
 	database_notify(tx, arena_printf(a, "run/%s", id));
 	return 0;

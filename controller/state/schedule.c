@@ -9,7 +9,7 @@ enum { RESERVED_MAX = 16 };
 struct waiting {
 	const char *id, *hint, *image;
 	double cpus;
-	int64_t memory, gpus, created, attempt, losses;
+	int64_t memory, gpus, created, attempt;
 };
 
 struct pass {
@@ -77,34 +77,32 @@ static int reserve(struct pass *p, const struct waiting *w, struct error *err)
 
 static int take_share(struct pass *p, const struct waiting *w, const char *node, struct error *err)
 {
-	return database_run(p->tx, p->arena,
-		       "UPDATE node SET used_cpus = used_cpus + ?2, used_memory = used_memory + "
-		       "?3, "
-		       "used_gpus = used_gpus + ?4 WHERE id = ?1",
-		       database_values(database_text(node), database_real(w->cpus),
-			       database_integer(w->memory), database_integer(w->gpus)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(p->tx, p->arena,
+		"UPDATE node SET used_cpus = used_cpus + ?2, used_memory = used_memory + "
+		"?3, "
+		"used_gpus = used_gpus + ?4 WHERE id = ?1",
+		database_values(database_text(node), database_real(w->cpus),
+			database_integer(w->memory), database_integer(w->gpus)),
+		err);
 }
 
 static int assign(struct pass *p, const struct waiting *w, const char *node, struct error *err)
 {
 	int64_t attempt = w->attempt + 1;
 	if (take_share(p, w, node, err) < 0 ||
-		database_run(p->tx, p->arena,
+		database_do(p->tx, p->arena,
 			"INSERT INTO attempt (run, attempt, node, state, created, lease_until, "
 			"restore) VALUES (?1, ?2, ?3, 'assigned', ?4, ?5, ?6)",
 			database_values(database_text(w->id), database_integer(attempt),
 				database_text(node), database_integer(p->now),
 				database_integer(p->now + p->controller->limits.lease_ms),
 				database_integer(attempt > 1)),
-			NULL, err) < 0 ||
-		database_run(p->tx, p->arena,
+			err) < 0 ||
+		database_do(p->tx, p->arena,
 			"UPDATE run SET state = 'Starting', attempt = ?2, node = ?3 WHERE id = ?1",
 			database_values(database_text(w->id), database_integer(attempt),
 				database_text(node)),
-			NULL, err) < 0)
+			err) < 0)
 		return -1;
 	database_notify(p->tx, arena_printf(p->arena, "node/%s", node));
 	return run_event_state(p->tx, p->arena, w->id, p->now, err);
@@ -124,7 +122,7 @@ int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int6
 	struct pass p = {.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
 	struct database_rows rows;
 	const char *sql = arena_printf(a,
-		"SELECT id, hint, image, cpus, memory, gpus, created, attempt, losses FROM run "
+		"SELECT id, hint, image, cpus, memory, gpus, created, attempt FROM run "
 		"WHERE state = 'NotStarted' ORDER BY priority DESC, created, id LIMIT %d%s",
 		SCHEDULE_RUNS_MAX, database_skip_locked(tx));
 	if (database_run(tx, a, sql, database_no_values, &rows, err) < 0)
@@ -139,7 +137,6 @@ int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int6
 			.gpus = database_get_integer(&rows, i, 5, 0),
 			.created = database_get_integer(&rows, i, 6, 0),
 			.attempt = database_get_integer(&rows, i, 7, 0),
-			.losses = database_get_integer(&rows, i, 8, 0),
 		};
 		if (place(&p, &w, err) < 0)
 			return -1;
@@ -160,14 +157,11 @@ int schedule_release(struct database_tx *tx, struct arena *a, const char *run, i
 		return -1;
 	if (!rows.count)
 		return 0;
-	return database_run(tx, a,
-		       "UPDATE node SET used_cpus = used_cpus - (SELECT cpus FROM run WHERE id = "
-		       "?2), "
-		       "used_memory = used_memory - (SELECT memory FROM run WHERE id = ?2), "
-		       "used_gpus = used_gpus - (SELECT gpus FROM run WHERE id = ?2) WHERE id = ?1",
-		       database_values(
-			       database_text(database_get_text(&rows, 0, 0)), database_text(run)),
-		       NULL, err) < 0
-		       ? -1
-		       : 0;
+	return database_do(tx, a,
+		"UPDATE node SET used_cpus = used_cpus - (SELECT cpus FROM run WHERE id = "
+		"?2), "
+		"used_memory = used_memory - (SELECT memory FROM run WHERE id = ?2), "
+		"used_gpus = used_gpus - (SELECT gpus FROM run WHERE id = ?2) WHERE id = ?1",
+		database_values(database_text(database_get_text(&rows, 0, 0)), database_text(run)),
+		err);
 }

@@ -111,12 +111,6 @@ static bool read_layers(struct arena *a, const struct json *layers, struct pin *
 	return true;
 }
 
-static uint64_t number(const struct json *object, const char *key)
-{
-	const struct json *value = json_get(object, key);
-	return value && value->type == JSON_INTEGER ? (uint64_t)value->integer : 0;
-}
-
 // false: no record of ours and of this boot.
 static bool pin_read(
 	struct arena *a, int mounts, const char *name, const char *boot, struct pin *pin)
@@ -132,9 +126,9 @@ static bool pin_read(
 	*pin = (struct pin){
 		.directory = json_get_string(root, "directory"),
 		.reference = json_get_string(root, "image"),
-		.device = number(root, "device"),
-		.mount_id = number(root, "mount_id"),
-		.mount_namespace = number(root, "mount_namespace"),
+		.device = (uint64_t)json_get_integer(root, "device", 0),
+		.mount_id = (uint64_t)json_get_integer(root, "mount_id", 0),
+		.mount_namespace = (uint64_t)json_get_integer(root, "mount_namespace", 0),
 	};
 	memcpy(pin->name, name, strlen(name) + 1);
 	return pin->directory && pin->reference && of_boot && streq(of_boot, boot) &&

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/link/notify.h"
+#include "base/notify.h"
 
 #include "base/file.h"
 #include "base/text.h"
