@@ -9,7 +9,8 @@ static const struct options_usage usage = {
 	.arguments = "",
 	.summary =
 		"Serve the controller that this machine has joined: take jobs, run them as stoker\n"
-		"run does, send what they print and leave, report. Ended or killed, it leaves its jobs alone;\n"
+		"run does, send what they print and leave, report. Ended or killed, it leaves its "
+		"jobs alone;\n"
 		"started again, it goes on with them.",
 };
 

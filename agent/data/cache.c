@@ -71,17 +71,6 @@ static void touch(int fd)
 	futimens(fd, times);
 }
 
-int cache_object_lease(int state_fd, const char *kept, int *fd, struct error *err)
-{
-	int status = store_lock_open(state_fd, kept, O_RDONLY, LOCK_SH, fd, err);
-	if (status < 0)
-		return error_context(err, "the cache of datasets");
-	if (status != STORE_LOCKED) // busy: it is being evicted
-		return 0;
-	touch(*fd);
-	return 1;
-}
-
 int cache_kept_lease(int state_fd, const char *kept, int *fd, struct error *err)
 {
 	// Of a file in a tree the tree is leased: what stands behind its digest is cut off.
@@ -90,13 +79,13 @@ int cache_kept_lease(int state_fd, const char *kept, int *fd, struct error *err)
 	for (size_t i = 0; i < array_size(kinds); i++)
 		if (starts_with(name, kinds[i]))
 			name[strlen(kinds[i]) + strcspn(name + strlen(kinds[i]), "/")] = '\0';
-	int status = cache_object_lease(state_fd, name, fd, err);
-	if (status > 0 && starts_with(name, "datasets/objects/") && !cache_object_checked(*fd)) {
-		close_fdp(fd); // replaced since it was prepared
-		*fd = -1;
+	int status = store_lock_open(state_fd, name, O_RDONLY, LOCK_SH, fd, err);
+	if (status < 0)
+		return error_context(err, "the cache of datasets");
+	if (status != STORE_LOCKED) // busy: it is being evicted
 		return 0;
-	}
-	return status;
+	touch(*fd);
+	return 1;
 }
 
 int cache_tree_lease(struct cache *c, const char *digest, int *fd, struct error *err)

@@ -2,7 +2,7 @@
 //
 // What inputs leave on this disk, below <state>/datasets:
 //
-//   objects/ urls/ parts/ locks/   downloads (download.h); the helper that fetches owns these
+//   objects/ urls/ parts/ locks/   downloads (download.h)
 //   trees/<digest>/                an input as a folder, immutable; named by what it is made of
 //   private/<random>/              a copy that one job may change
 //   building/<digest>              single flight of making a tree, by flock(2)
@@ -31,11 +31,6 @@ void cache_close(struct cache *c); // fine on one that failed to open
 int cache_tree_lease(struct cache *c, const char *digest, int *fd, struct error *err);
 // The same for whatever data_ready.kept names.
 int cache_kept_lease(int state_fd, const char *kept, int *fd, struct error *err);
-
-// A download's, whoever wrote it: prepare_object.c says whether it is what its name says.
-int cache_object_lease(int state_fd, const char *kept, int *fd, struct error *err);
-// Has root hashed it since it was written? Without root nothing is kept apart.
-bool cache_object_checked(int fd);
 
 // A folder being made in tmp/, leased by us.
 struct cache_stage {

@@ -8,8 +8,8 @@
 //   <cache>/parts/<key>, <key>.json        broken off: bytes, and of what they are (ETag, length)
 //   <cache>/locks/<key>                    single flight, by flock(2)
 //
-// All of it is blocking and may be called by several threads and processes at once. The caller is
-// the least privileged process that will do; this code needs the network and the cache's folder.
+// All of it is blocking and may be called by several threads and processes at once. Who writes the
+// cache need not be who speaks to servers: download_options.exchange puts another process between.
 #pragma once
 
 #include "agent/config/policies.h"
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 struct download_cache;
+struct download_exchange;
 
 // Opens or makes `name` below state_fd, and sweeps what dead processes left.
 struct download_cache *download_cache_open(
@@ -46,6 +47,9 @@ struct download_options {
 	int (*progress)(void *data, uint64_t done, uint64_t total);
 	void (*notice)(void *data, const char *text); // a line for people: retries; may be NULL
 	void *data;
+	// Who speaks to the server (download_exchange.h); NULL: this process does.
+	int (*exchange)(void *exchange_data, struct download_exchange *x, struct error *err);
+	void *exchange_data;
 };
 
 struct download_result {

@@ -15,9 +15,6 @@
 
 enum { RECORD_MAX = 64 * 1024 };
 
-// curl_load() is made for one thread.
-static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
-
 static int open_folders(struct download_cache *c, int state_fd, const char *name, struct error *err)
 {
 	c->fd = directory_ensure(state_fd, name, 0700, err);
@@ -30,12 +27,13 @@ static int open_folders(struct download_cache *c, int state_fd, const char *name
 	return c->locks_fd < 0 ? -1 : 0;
 }
 
-struct download_cache *download_cache_open_unswept(
+struct download_cache *download_cache_open(
 	int state_fd, const char *name, const struct cache_limits *limits, struct error *err)
 {
 	struct download_cache *c = xcalloc(1, sizeof(*c));
 	c->fd = c->objects_fd = c->urls_fd = c->parts_fd = c->locks_fd = -1;
 	c->limits = *limits;
+	c->pool = DOWNLOAD_POOL_INIT;
 	pthread_mutex_init(&c->mutex, NULL);
 	if (open_folders(c, state_fd, name, err) < 0) {
 		error_context(err, "the cache \"%s\"", name);
@@ -43,15 +41,7 @@ struct download_cache *download_cache_open_unswept(
 		return NULL;
 	}
 	download_part_prepare();
-	return c;
-}
-
-struct download_cache *download_cache_open(
-	int state_fd, const char *name, const struct cache_limits *limits, struct error *err)
-{
-	struct download_cache *c = download_cache_open_unswept(state_fd, name, limits, err);
-	if (c)
-		download_sweep(c);
+	download_sweep(c);
 	return c;
 }
 
@@ -59,12 +49,7 @@ void download_cache_free(struct download_cache *c)
 {
 	if (!c)
 		return;
-	while (c->idle) {
-		struct download_http *h = c->idle;
-		c->idle = h->next;
-		http_close(&h->http);
-		free(h);
-	}
+	download_pool_release(&c->pool);
 	close_fdp(&c->locks_fd);
 	close_fdp(&c->parts_fd);
 	close_fdp(&c->urls_fd);
@@ -72,40 +57,6 @@ void download_cache_free(struct download_cache *c)
 	close_fdp(&c->fd);
 	pthread_mutex_destroy(&c->mutex);
 	free(c);
-}
-
-struct download_http *download_http_take(struct download_cache *c, struct error *err)
-{
-	pthread_mutex_lock(&c->mutex);
-	struct download_http *h = c->idle;
-	if (h)
-		c->idle = h->next;
-	pthread_mutex_unlock(&c->mutex);
-	if (h)
-		return h;
-	h = xcalloc(1, sizeof(*h));
-	pthread_mutex_lock(&loading);
-	int status = http_open(&h->http, err);
-	pthread_mutex_unlock(&loading);
-	if (status == 0)
-		return h;
-	free(h);
-	return NULL;
-}
-
-void download_http_give(struct download_cache *c, struct download_http *h, bool broken)
-{
-	if (!h)
-		return;
-	if (broken) {
-		http_close(&h->http);
-		free(h);
-		return;
-	}
-	pthread_mutex_lock(&c->mutex);
-	h->next = c->idle;
-	c->idle = h;
-	pthread_mutex_unlock(&c->mutex);
 }
 
 static void copy_string(const struct json *record, const char *key, char *to, size_t size)

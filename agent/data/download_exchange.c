@@ -27,7 +27,17 @@ static int on_begin(void *data, const struct response *r, struct error *err)
 	struct hop *h = data;
 	struct download_exchange *x = h->exchange;
 	x->status = r->status;
-	return x->head(x->data, r, err);
+	struct download_head head = {.status = r->status,
+		.has_length = r->has_length,
+		.has_range = r->has_range,
+		.length = r->length,
+		.range_start = r->range_start,
+		.range_end = r->range_end,
+		.range_size = r->range_size};
+	memcpy(head.etag, r->etag, sizeof(head.etag));
+	memcpy(head.last_modified, r->last_modified, sizeof(head.last_modified));
+	memcpy(head.media_type, r->media_type, sizeof(head.media_type));
+	return x->head(x->data, &head, err);
 }
 
 static int on_body(void *data, const char *bytes, size_t size, struct error *err)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/data/download.h"
+#include "agent/data/download_head.h"
 #include "oci/registry/transfer.h"
 
 enum { EXCHANGE_REDIRECTS_MAX = 10, EXCHANGE_HEADERS_MAX = 64 };
@@ -14,7 +15,7 @@ struct download_exchange {
 	int64_t deadline;	    // monotonic ms; INT64_MAX: none
 	const char *const *headers; // of this request, to every host; NULL-terminated
 	// Of an answer with status 2xx. -1 ends the exchange with that error.
-	int (*head)(void *data, const struct response *r, struct error *err);
+	int (*head)(void *data, const struct download_head *head, struct error *err);
 	int (*body)(void *data, const char *bytes, size_t size, struct error *err);
 	// From time to time, so that the caller can tell and give up; other than 0: it does.
 	int (*tick)(void *data);

@@ -42,11 +42,11 @@ static int check_size(struct download_flight *f, uint64_t size, struct error *er
 }
 
 // The whole comes.
-static int begin_whole(struct download_flight *f, const struct response *r, struct error *err)
+static int begin_whole(struct download_flight *f, const struct download_head *h, struct error *err)
 {
 	const struct download_part *p = &f->part;
-	bool same = streq(r->etag, p->etag) && streq(r->last_modified, p->last_modified) &&
-		    (!p->sized || !r->has_length || p->size == r->length);
+	bool same = streq(h->etag, p->etag) && streq(h->last_modified, p->last_modified) &&
+		    (!p->sized || !h->has_length || p->size == h->length);
 	if (f->met && !same)
 		f->changes++;
 	f->met = true;
@@ -57,46 +57,46 @@ static int begin_whole(struct download_flight *f, const struct response *r, stru
 	}
 	if (f->changes && !same)
 		notice(f, "it has changed on the server; from the start again");
-	if (download_part_restart(&f->part, r, err) < 0)
+	if (download_part_restart(&f->part, h, err) < 0)
 		return fail(f, DATA_FAILED);
 	f->checked = 0;
 	return 0;
 }
 
 // What is missing comes: is it that?
-static int begin_rest(struct download_flight *f, const struct response *r, struct error *err)
+static int begin_rest(struct download_flight *f, const struct download_head *h, struct error *err)
 {
 	const struct download_part *p = &f->part;
-	bool fits = f->resumed && r->has_range && r->range_start == p->have &&
-		    (r->range_size == UINT64_MAX || !p->sized || r->range_size == p->size) &&
-		    (!*r->etag || !*p->etag || streq(r->etag, p->etag));
+	bool fits = f->resumed && h->has_range && h->range_start == p->have &&
+		    (h->range_size == UINT64_MAX || !p->sized || h->range_size == p->size) &&
+		    (!*h->etag || !*p->etag || streq(h->etag, p->etag));
 	if (!fits) {
 		f->discard = true;
 		error_set(err, ERROR_UNAVAILABLE, "answered with bytes that were not asked for");
 		return -1;
 	}
 	f->met = true;
-	f->not_whole = r->range_size == UINT64_MAX || r->range_end < r->range_size;
-	if (!p->sized && r->range_size != UINT64_MAX) {
+	f->not_whole = h->range_size == UINT64_MAX || h->range_end < h->range_size;
+	if (!p->sized && h->range_size != UINT64_MAX) {
 		f->part.sized = true;
-		f->part.size = r->range_size;
+		f->part.size = h->range_size;
 	}
 	return 0;
 }
 
-static int on_head(void *data, const struct response *r, struct error *err)
+static int on_head(void *data, const struct download_head *h, struct error *err)
 {
 	struct download_flight *f = data;
 	const struct download_part *p = &f->part;
 	f->not_whole = false;
-	if (r->status != 200 && r->status != 203 && r->status != 206) {
+	if (h->status != 200 && h->status != 203 && h->status != 206) {
 		error_set(
-			err, ERROR_INVALID, "the server answered %d, which is no file", r->status);
+			err, ERROR_INVALID, "the server answered %d, which is no file", h->status);
 		return fail(f, DATA_FAILED);
 	}
-	if ((r->status == 206 ? begin_rest(f, r, err) : begin_whole(f, r, err)) < 0)
+	if ((h->status == 206 ? begin_rest(f, h, err) : begin_whole(f, h, err)) < 0)
 		return -1;
-	snprintf(f->result->content_type, sizeof(f->result->content_type), "%s", r->media_type);
+	snprintf(f->result->content_type, sizeof(f->result->content_type), "%s", h->media_type);
 	if (!p->sized)
 		return 0;
 	f->result->size = p->size;
@@ -332,12 +332,10 @@ static int run_exchange(struct download_flight *f, struct error *err)
 {
 	char lines[3][400];
 	const char *headers[4];
+	const struct download_options *o = f->options;
 	struct download_exchange *x = &f->exchange;
-	struct download_http *http = download_http_take(f->cache, err);
-	if (!http)
-		return fail(f, DATA_FAILED);
 	set_headers(f, lines, headers);
-	*x = (struct download_exchange){.options = f->options,
+	*x = (struct download_exchange){.options = o,
 		.deadline = f->deadline,
 		.headers = headers,
 		.head = on_head,
@@ -345,9 +343,9 @@ static int run_exchange(struct download_flight *f, struct error *err)
 		.tick = on_tick,
 		.data = f,
 		.retry_after_ms = -1};
-	int status = download_exchange_run(&http->http, x, err);
+	int status = o->exchange ? o->exchange(o->exchange_data, x, err)
+				 : download_pool_exchange(&f->cache->pool, x, err);
 	x->headers = NULL;
-	download_http_give(f->cache, http, status < 0);
 	struct error unwritten;
 	if (write_body(f, NULL, 0, &unwritten) < 0) {
 		*err = unwritten;

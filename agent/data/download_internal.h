@@ -4,34 +4,19 @@
 // room.
 #pragma once
 
-#include "agent/data/download.h"
-#include "oci/registry/transfer.h"
+#include "agent/data/download_pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-struct download_http { // connections that may be used again
-	struct download_http *next;
-	struct http http;
-};
-
 struct download_cache {
 	int fd, objects_fd, urls_fd, parts_fd, locks_fd;
 	struct cache_limits limits;
+	struct download_pool pool;
 	pthread_mutex_t mutex; // of what follows
-	struct download_http *idle;
-	uint64_t bytes;	    // of objects, when they were counted, and of what has come since
-	int64_t counted_ms; // 0: never
+	uint64_t bytes;	       // of objects, when they were counted, and of what has come since
+	int64_t counted_ms;    // 0: never
 };
-
-// download_cache_open() without the sweep, for a process that then becomes another user.
-struct download_cache *download_cache_open_unswept(
-	int state_fd, const char *name, const struct cache_limits *limits, struct error *err);
-
-// Connections for one thread at a time. NULL with ERROR_SYSTEM.
-struct download_http *download_http_take(struct download_cache *c, struct error *err);
-// `broken`: with an exchange under way.
-void download_http_give(struct download_cache *c, struct download_http *h, bool broken);
 
 // What an address gave last.
 struct download_record {

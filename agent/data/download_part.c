@@ -140,7 +140,8 @@ void download_part_release(struct download_part *p)
 	close_fdp(&p->fd);
 }
 
-int download_part_restart(struct download_part *p, const struct response *r, struct error *err)
+int download_part_restart(
+	struct download_part *p, const struct download_head *of, struct error *err)
 {
 	char name[80];
 	download_part_note_name(p->name, name);
@@ -149,10 +150,10 @@ int download_part_restart(struct download_part *p, const struct response *r, str
 		return error_set_errno(err, errno, "remove %s", name);
 	p->noted = false;
 	download_hash_reset(&p->hash);
-	p->sized = r && r->has_length;
-	p->size = p->sized ? r->length : 0;
-	snprintf(p->etag, sizeof(p->etag), "%s", r ? r->etag : "");
-	snprintf(p->last_modified, sizeof(p->last_modified), "%s", r ? r->last_modified : "");
+	p->sized = of && of->has_length;
+	p->size = p->sized ? of->length : 0;
+	snprintf(p->etag, sizeof(p->etag), "%s", of ? of->etag : "");
+	snprintf(p->last_modified, sizeof(p->last_modified), "%s", of ? of->last_modified : "");
 	return cut(p, 0, err);
 }
 

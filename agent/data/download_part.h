@@ -7,8 +7,8 @@
 #pragma once
 
 #include "agent/data/download_hash.h"
+#include "agent/data/download_head.h"
 #include "base/error.h"
-#include "oci/registry/response.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,7 +39,8 @@ int download_part_open(int folder_fd, const char *name, const char *url, bool ch
 	struct download_part *p, struct error *err);
 void download_part_release(struct download_part *p); // the files stay; fine on a zeroed one
 // Begin again: what follows is the beginning of what this answer is of.
-int download_part_restart(struct download_part *p, const struct response *r, struct error *err);
+int download_part_restart(
+	struct download_part *p, const struct download_head *of, struct error *err);
 // Behind what is there, at most DOWNLOAD_PART_WRITE: gathered until there is so much. errno in
 // err->sys; on failure nothing of it is taken.
 int download_part_write(struct download_part *p, const void *data, size_t size, struct error *err);

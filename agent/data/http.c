@@ -1,183 +1,232 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/http.h"
 
+#include "agent/data/download.h"
+#include "agent/data/http_lane.h"
 #include "agent/data/http_protocol.h"
 #include "base/file.h"
-#include "base/json_write.h"
 #include "base/message.h"
 #include "base/process.h"
-#include "base/text.h"
 
-#include <poll.h>
+#include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-enum { TICK_MS = 100 };
+// A few threads take one file after the other.
+struct fetcher {
+	struct data_http *http;
+	struct download_cache *cache;
+	pthread_mutex_t mutex; // of what follows, of the files, and of calling back
+	size_t next;
+	bool over; // given up, all of it
+	struct error error;
+};
 
-static void write_file(struct json_writer *w, const struct data_http_file *f)
+struct worker {
+	struct fetcher *fetcher;
+	struct data_lane lane;
+	pthread_t thread;
+	size_t index; // of the file under way
+};
+
+static struct data_http_file *file_of(const struct worker *w)
 {
-	json_write_open_object(w);
-	json_write_member(w, "url", f->file->url);
-	if (f->file->sha256)
-		json_write_member(w, "sha256", f->file->sha256);
-	json_write_member_unsigned(w, "size", f->file->size);
-	json_write_member_unsigned(w, "source", f->source);
-	json_write_member_unsigned(w, "max_bytes", f->max_bytes);
-	json_write_member_unsigned(w, "limit_ms", f->limit_ms);
-	json_write_member_int(w, "revalidate", f->revalidate);
-	json_write_close_object(w);
+	return &w->fetcher->http->files[w->index];
 }
 
-static int write_orders(const struct data_http *h, struct buffer *text, struct error *err)
+// With the mutex held: the first failure is what is told.
+static void give_up(struct worker *w, enum data_failure failure, const struct error *err)
 {
-	cleanup_json_writer struct json_writer *w = json_writer_new(false);
-	const struct cache_limits *limits = &h->policy->cache;
-	json_write_open_object(w);
-	json_write_member_unsigned(w, "high_bytes", limits->high_bytes);
-	json_write_member_unsigned(w, "low_bytes", limits->low_bytes);
-	json_write_member_unsigned(w, "keep_free_bytes", limits->keep_free_bytes);
-	json_write_member_strings(w, "local_hosts", &h->policy->local_hosts);
-	json_write_key(w, "files");
-	json_write_open_array(w);
+	struct fetcher *f = w->fetcher;
+	if (f->over)
+		return;
+	f->over = true;
+	f->http->failed = w->index;
+	f->http->failure = failure;
+	f->error = *err;
+}
+
+// Another file of its source is missing, and nobody minds.
+static void complete_source(struct data_http *h, size_t source)
+{
 	for (size_t i = 0; i < h->count; i++)
-		write_file(w, &h->files[i]);
-	json_write_close_array(w);
-	json_write_close_object(w);
-	return json_writer_finish(w, text, err);
+		if (h->files[i].source == source)
+			h->files[i].complete = true;
 }
 
-// In a file without a name: they can be larger than a packet.
-static int send_orders(const struct data_http *h, int socket, struct error *err)
+static int on_progress(void *data, uint64_t done, uint64_t total)
 {
-	cleanup_buffer struct buffer text = {0};
-	if (write_orders(h, &text, err) < 0)
-		return -1;
-	if (text.size > DATA_HTTP_BYTES_MAX)
-		return error_set(err, ERROR_LIMIT, "the list of files is over the limit of 64 MiB");
-	cleanup_fd int fd = memfd_create("orders", MFD_CLOEXEC);
-	if (fd < 0 || lseek(fd, 0, SEEK_SET) < 0)
-		return error_set_errno(err, errno, "memfd_create");
-	if (write_all(fd, text.data, text.size, "orders", err) < 0)
-		return -1;
-	if (lseek(fd, 0, SEEK_SET) < 0)
-		return error_set_errno(err, errno, "rewind the orders");
-	return message_send(socket, "orders", 6, (const int[]){fd, h->cache->fd}, 2, err);
+	struct worker *w = data;
+	struct fetcher *f = w->fetcher;
+	struct data_http_file *file = file_of(w);
+	struct error err;
+	pthread_mutex_lock(&f->mutex);
+	file->done = done;
+	file->total = total;
+	if (!f->over && !file->complete && f->http->progress(f->http->data, w->index)) {
+		error_set(&err, ERROR_UNAVAILABLE, "canceled");
+		give_up(w, DATA_FAILED, &err);
+	}
+	int end = f->over || file->complete;
+	pthread_mutex_unlock(&f->mutex);
+	return end;
+}
+
+static void on_notice(void *data, const char *text)
+{
+	struct worker *w = data;
+	struct fetcher *f = w->fetcher;
+	pthread_mutex_lock(&f->mutex);
+	if (!f->over && !file_of(w)->complete)
+		f->http->notice(f->http->data, w->index, text);
+	pthread_mutex_unlock(&f->mutex);
+}
+
+// With the mutex held. The content stays leased.
+static void take(struct worker *w, struct download_result *r)
+{
+	struct data_http_file *file = file_of(w);
+	memcpy(file->sha256, r->sha256, sizeof(file->sha256));
+	file->done = file->total = r->size;
+	file->reused = r->reused;
+	file->lease_fd = steal_fd(&r->fd);
+	file->complete = true;
+}
+
+static void fetch(struct worker *w)
+{
+	struct fetcher *f = w->fetcher;
+	struct data_http *h = f->http;
+	struct data_http_file *file = file_of(w);
+	const struct download_options options = {.url = file->file->url,
+		.sha256 = file->file->sha256,
+		.size = file->file->size,
+		.max_bytes = file->max_bytes,
+		.limit_ms = file->limit_ms,
+		.revalidate = file->revalidate,
+		.local_hosts = h->policy->local_hosts,
+		.progress = on_progress,
+		.notice = on_notice,
+		.data = w,
+		.exchange = data_lane_exchange,
+		.exchange_data = &w->lane};
+	cleanup_download_result struct download_result result;
+	enum data_failure failure;
+	struct error err;
+	int status = download_get(f->cache, &options, &result, &failure, &err);
+	pthread_mutex_lock(&f->mutex);
+	file->fetched = result.fetched;
+	if (status == 0)
+		take(w, &result);
+	else if (result.size)
+		file->total = result.size;
+	if (status < 0 && !f->over && !file->complete) {
+		if (h->forgive(h->data, w->index, failure))
+			complete_source(h, file->source);
+		else
+			give_up(w, failure, &err);
+	}
+	pthread_mutex_unlock(&f->mutex);
+}
+
+static bool next_file(struct worker *w)
+{
+	struct fetcher *f = w->fetcher;
+	pthread_mutex_lock(&f->mutex);
+	while (f->next < f->http->count && f->http->files[f->next].complete)
+		f->next++;
+	bool there = !f->over && f->next < f->http->count;
+	if (there)
+		w->index = f->next++;
+	pthread_mutex_unlock(&f->mutex);
+	return there;
+}
+
+static void *work(void *data)
+{
+	struct worker *w = data;
+	while (next_file(w))
+		fetch(w);
+	return NULL;
 }
 
 // Nothing of the environment but what names proxies.
-static int start(const struct data_http *h, struct process *p, struct error *err)
+static int start_helper(
+	const struct process_fd *lanes, size_t count, struct process *p, struct error *err)
 {
 	static const char *const kept[] = {
 		"https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY"};
 	cleanup_arena struct arena arena = {0};
 	const char *envp[array_size(kept) + 1] = {0};
 	size_t n = 0;
-	int pair[2];
 	for (size_t i = 0; i < array_size(kept); i++)
 		if (getenv(kept[i]))
 			envp[n++] = arena_printf(&arena, "%s=%s", kept[i], getenv(kept[i]));
-	if (message_pair(pair, err) < 0)
-		return -1;
-	cleanup_fd int ours = pair[0], theirs = pair[1];
 	const struct process_options options = {
 		.argv = (const char *const[]){"stoker", "data", NULL},
 		.envp = envp,
-		.fds = &(struct process_fd){theirs, DATA_HTTP_SOCKET},
-		.fd_count = 1,
+		.fds = lanes,
+		.fd_count = count,
 		.keep_stderr = true,
 		.die_with_parent = true,
 	};
-	if (process_start(&options, p, err) < 0 || send_orders(h, ours, err) < 0)
-		return -1;
-	return steal_fd(&ours);
+	return process_start(&options, p, err);
 }
 
-static bool is_hex_digest(const char *text)
+static int open_lanes(struct worker *workers, size_t count, struct process *p, struct error *err)
 {
-	return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
+	struct process_fd theirs[DATA_HTTP_LANES];
+	size_t n = 0;
+	int status = 0;
+	for (; n < count && status == 0; n++) {
+		int pair[2] = {-1, -1};
+		status = message_pair(pair, err);
+		workers[n].lane.socket = pair[0];
+		theirs[n] = (struct process_fd){pair[1], DATA_HTTP_LANE_FIRST + (int)n};
+	}
+	if (status == 0)
+		status = start_helper(theirs, n, p, err);
+	for (size_t i = 0; i < n; i++)
+		close_fdp(&theirs[i].parent);
+	return status;
 }
 
-static int take_done(struct data_http *h, struct data_http_reply *r, struct error *err)
+static int run(struct fetcher *f, struct worker *workers, size_t count, struct error *err)
 {
-	struct data_http_file *f = &h->files[r->index];
-	if (r->failure != DATA_OK) {
-		h->failed = r->index;
-		h->failure =
-			r->failure < DATA_FAILURES ? (enum data_failure)r->failure : DATA_FAILED;
-		f->complete = h->forgive(h->data, r->index, h->failure);
-		if (f->complete)
-			return 0;
-		enum error_kind kind = r->error.kind > ERROR_NONE && r->error.kind <= ERROR_SYSTEM
-					       ? r->error.kind
-					       : ERROR_SYSTEM;
-		return error_set(err, kind, "%s", r->error.text);
+	cleanup_process struct process process = {.pidfd = -1};
+	size_t started = 0;
+	int status = open_lanes(workers, count, &process, err);
+	for (; status == 0 && started < count; started++) {
+		workers[started].fetcher = f;
+		int sys = pthread_create(&workers[started].thread, NULL, work, &workers[started]);
+		if (sys && !started)
+			status = error_set_errno(err, sys, "start a thread");
+		if (sys)
+			break;
 	}
-	if (!is_hex_digest(r->sha256) || (f->file->sha256 && !streq(f->file->sha256, r->sha256)))
-		return error_set(err, ERROR_SYSTEM, "the data helper sent something unreadable");
-	memcpy(f->sha256, r->sha256, sizeof(f->sha256));
-	f->reused = r->reused;
-	f->complete = true;
-	h->arrived(h->data, r->index);
-	return 0;
-}
-
-// One reply. 1: there may be more now; 0: none now; -1.
-static int take_reply(struct data_http *h, int socket, size_t *left, struct error *err)
-{
-	struct data_http_reply r;
-	ssize_t n = message_receive(socket, &r, sizeof(r), NULL, 0, true, err);
-	if (n == -2)
-		return 0;
-	if (n == 0)
-		return error_set(err, ERROR_SYSTEM, "the data helper has ended unexpectedly");
-	if (n < 0)
-		return -1;
-	if (n != sizeof(r) || r.index >= h->count || h->files[r.index].complete)
-		return error_set(err, ERROR_SYSTEM, "the data helper sent something unreadable");
-	r.error.text[sizeof(r.error.text) - 1] = '\0';
-	r.sha256[sizeof(r.sha256) - 1] = '\0';
-	struct data_http_file *f = &h->files[r.index];
-	if (r.verb == DATA_HTTP_NOTICE) {
-		text_flatten(r.error.text);
-		h->notice(h->data, r.index, r.error.text);
-		return 1;
-	}
-	f->done = r.done;
-	f->total = r.total;
-	f->fetched = r.fetched;
-	if (r.verb == DATA_HTTP_DONE) {
-		(*left)--;
-		if (take_done(h, &r, err) < 0)
-			return -1;
-	}
-	if (h->progress(h->data, r.index))
-		return error_set(err, ERROR_UNAVAILABLE, "canceled");
-	return 1;
-}
-
-static int receive(struct data_http *h, int socket, struct error *err)
-{
-	for (size_t left = h->count; left;) {
-		struct pollfd p = {.fd = socket, .events = POLLIN};
-		if (poll(&p, 1, TICK_MS) < 0 && errno != EINTR)
-			return error_set_errno(err, errno, "poll");
-		if (!p.revents && h->progress(h->data, 0))
-			return error_set(err, ERROR_UNAVAILABLE, "canceled");
-		for (int got = 1; left && got;) {
-			got = take_reply(h, socket, &left, err);
-			if (got < 0)
-				return -1;
-		}
-	}
-	return 0;
+	for (size_t i = 0; i < started; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (size_t i = 0; i < count; i++)
+		close_fdp(&workers[i].lane.socket);
+	return status;
 }
 
 int data_http_fetch(struct data_http *h, struct error *err)
 {
-	cleanup_process struct process process = {.pidfd = -1};
+	struct worker workers[DATA_HTTP_LANES] = {0};
+	struct fetcher f = {.http = h, .mutex = PTHREAD_MUTEX_INITIALIZER};
+	size_t count = h->count < DATA_HTTP_LANES ? h->count : DATA_HTTP_LANES;
+	for (size_t i = 0; i < DATA_HTTP_LANES; i++)
+		workers[i].lane.socket = -1;
 	h->failure = DATA_FAILED;
 	h->failed = 0;
-	cleanup_fd int socket = start(h, &process, err);
-	return socket < 0 ? -1 : receive(h, socket, err);
+	f.cache = download_cache_open(h->cache->fd, ".", &h->policy->cache, err);
+	if (!f.cache)
+		return -1;
+	int status = run(&f, workers, count, err);
+	download_cache_free(f.cache);
+	if (status == 0 && f.over) {
+		*err = f.error;
+		status = -1;
+	}
+	return status;
 }

@@ -214,17 +214,6 @@ static void on_http_notice(void *data, size_t index, const char *text)
 	prepare_notice(p, line.text);
 }
 
-// Hashed while others still come. If there is anything wrong with it, that is said when it is used.
-static void on_http_arrived(void *data, size_t index)
-{
-	struct prepare *p = data;
-	cleanup_fd int object = -1;
-	char kept[120];
-	struct error later;
-	p->current = p->files[index].source;
-	prepare_object_lease(p, p->files[index].sha256, kept, &object, &later);
-}
-
 // What is optional may be missing; what else becomes of its files is nobody's concern then.
 static bool on_http_failed(void *data, size_t index, enum data_failure failure)
 {
@@ -243,6 +232,8 @@ static void ask_again(struct prepare *p)
 	size_t n = 0;
 	for (size_t i = 0; i < p->file_count; i++) {
 		struct data_http_file *f = &p->files[i];
+		close_fdp(&f->lease_fd);
+		f->lease_fd = -1;
 		if (p->ready[f->source].absent)
 			continue;
 		f->complete = false;
@@ -262,7 +253,6 @@ static int fetch(struct prepare *p, struct error *err)
 			.count = p->file_count,
 			.progress = on_http_progress,
 			.notice = on_http_notice,
-			.arrived = on_http_arrived,
 			.forgive = on_http_failed,
 			.data = p};
 		if (data_http_fetch(&h, err) == 0)
@@ -270,7 +260,7 @@ static int fetch(struct prepare *p, struct error *err)
 		const struct data_http_file *f = &p->files[h.failed];
 		p->current = f->source;
 		prepare_fail(p, h.failure);
-		// The helper may only evict downloads; folders made of them keep those.
+		// Downloads evict downloads; folders made of them keep those.
 		if (h.failure != DATA_NO_SPACE || made_room ||
 			cache_evict_trees(
 				&p->cache, f->total ? f->total : f->done + ROOM_STEP, err) < 0)
@@ -323,6 +313,8 @@ int data_prepare(const struct data_options *o, struct arena *a, struct data_read
 	}
 	int status = run(&p, err);
 	cache_close(&p.cache);
+	for (size_t i = 0; i < p.file_count; i++)
+		close_fdp(&p.files[i].lease_fd);
 	if (status == 0) {
 		*ready = p.ready;
 		return 0;

@@ -38,10 +38,6 @@ bool prepare_is_name(const char *name); // a path that stays below a folder
 int prepare_place(struct prepare *p, const struct data_source *s, int object, int folder_fd,
 	const char *kept, const char *name, int stage_fd, uint64_t *bytes, struct error *err);
 
-// A download by its digest, leased, and hashed if that has not been done by root: 1 with its path
-// below the state directory; 0: it is not here, or was something else and is removed; -1.
-int prepare_object_lease(
-	struct prepare *p, const char *sha256, char kept[120], int *fd, struct error *err);
 // Before and after the downloads of all sources.
 int prepare_http_plan(struct prepare *p, struct error *err);
 int prepare_http_finish(struct prepare *p, size_t source, struct error *err);

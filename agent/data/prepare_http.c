@@ -91,6 +91,16 @@ static int tree_digest(struct prepare *p, size_t source, char hex[65], struct er
 	return 0;
 }
 
+// A download by its digest, leased: 1 with its path below the state directory; 0: it is not here;
+// -1.
+static int lease_object(
+	struct prepare *p, const char *sha256, char kept[120], int *fd, struct error *err)
+{
+	snprintf(kept, 120, "datasets/objects/sha256/%.2s/%.64s", sha256, sha256);
+	int found = cache_kept_lease(p->options->store->state_fd, kept, fd, err);
+	return found < 0 ? prepare_fail(p, DATA_FAILED) : found;
+}
+
 // Is all of it here, without a question to anybody? 1, and it is leased.
 static int find_here(struct prepare *p, size_t source, struct error *err)
 {
@@ -104,7 +114,7 @@ static int find_here(struct prepare *p, size_t source, struct error *err)
 		if (!s->files[i].sha256)
 			return 0;
 	if (s->kind == DATA_FSIMAGE)
-		found = prepare_object_lease(p, s->files[0].sha256, kept, &fd, err);
+		found = lease_object(p, s->files[0].sha256, kept, &fd, err);
 	else if (tree_digest(p, source, digest, err) < 0)
 		return -1;
 	else
@@ -142,19 +152,6 @@ static int check_names(struct prepare *p, const struct data_source *s, struct er
 	return 0;
 }
 
-// What is not what its digest says is not found any more, and fetched.
-static int forget_changed(struct prepare *p, const struct data_source *s, struct error *err)
-{
-	for (size_t i = 0; i < s->file_count; i++) {
-		char kept[120];
-		cleanup_fd int fd = -1;
-		if (s->files[i].sha256 &&
-			prepare_object_lease(p, s->files[i].sha256, kept, &fd, err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
 int prepare_http_plan(struct prepare *p, struct error *err)
 {
 	const struct data_options *o = p->options;
@@ -170,11 +167,10 @@ int prepare_http_plan(struct prepare *p, struct error *err)
 		int here = check_names(p, s, err) < 0 ? -1 : find_here(p, i, err);
 		if (here < 0)
 			return prepare_fail(p, DATA_FAILED);
-		if (!here && forget_changed(p, s, err) < 0)
-			return -1;
 		for (size_t k = 0; k < s->file_count && !here; k++)
 			p->files[p->file_count++] = (struct data_http_file){.file = &s->files[k],
 				.source = i,
+				.lease_fd = -1,
 				.max_bytes = prepare_max_bytes(p, s),
 				.limit_ms = (uint64_t)(p->deadlines[i] - now_ms()),
 				.revalidate = s->cache == DATA_CACHE_OFF      ? -1
@@ -280,8 +276,7 @@ static int fill_stage(struct prepare *p, size_t source, int stage_fd, struct err
 		char kept[120];
 		cleanup_fd int object = -1;
 		const char *name = prepare_file_name(p, &s->files[i], err);
-		int found =
-			prepare_object_lease(p, sha256_of_file(p, source, i), kept, &object, err);
+		int found = lease_object(p, sha256_of_file(p, source, i), kept, &object, err);
 		if (found == 0)
 			error_set(
 				err, ERROR_UNAVAILABLE, "%.200s was evicted as it was used", name);
@@ -350,7 +345,7 @@ int prepare_http_finish(struct prepare *p, size_t source, struct error *err)
 			return -1;
 	} else {
 		const char *sha256 = sha256_of_file(p, source, 0);
-		int found = prepare_object_lease(p, sha256, kept, &r->lease_fd, err);
+		int found = lease_object(p, sha256, kept, &r->lease_fd, err);
 		if (found == 0) {
 			error_set(err, ERROR_UNAVAILABLE, "it was evicted as it was used");
 			return prepare_fail(p, DATA_FAILED);
