@@ -271,13 +271,10 @@ bool file_exists(int dirfd, const char *path)
 	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int file_sha256(
-	int fd, const char *name, uint64_t size, char hex[SHA256_HEX_SIZE], struct error *err)
+int file_hash(int fd, const char *name, uint64_t size, struct sha256 *h, struct error *err)
 {
 	enum { PIECE = 128 * 1024 };
-	cleanup_sha256 struct sha256 *h = sha256_new();
 	cleanup_free char *piece = xmalloc(PIECE);
-	uint8_t digest[SHA256_SIZE];
 	for (uint64_t at = 0; at < size;) {
 		size_t want = size - at < PIECE ? (size_t)(size - at) : PIECE;
 		ssize_t n = pread(fd, piece, want, (off_t)at);
@@ -290,6 +287,16 @@ int file_sha256(
 		sha256_update(h, piece, (size_t)n);
 		at += (uint64_t)n;
 	}
+	return 0;
+}
+
+int file_sha256(
+	int fd, const char *name, uint64_t size, char hex[SHA256_HEX_SIZE], struct error *err)
+{
+	cleanup_sha256 struct sha256 *h = sha256_new();
+	uint8_t digest[SHA256_SIZE];
+	if (file_hash(fd, name, size, h, err) < 0)
+		return -1;
 	sha256_final(h, digest);
 	sha256_hex(digest, hex);
 	return 0;

@@ -20,11 +20,12 @@ static const struct options_usage usage = {
 int command_download(struct command *c, int argc, char **argv, struct error *err)
 {
 	const char *target = NULL;
-	bool quiet = false;
+	bool quiet = false, json = false;
 	const struct option options[] = {
 		{OPTION_STRING, 'o', "output", "DIR", "the folder to put them in (the run's id)",
 			&target},
 		{OPTION_FLAG, 'q', "quiet", NULL, "do not name the files", &quiet},
+		{OPTION_FLAG, 0, "json", NULL, "print what is there then, for programs", &json},
 		{OPTION_END},
 	};
 	cleanup_arena struct arena a = {0};
@@ -37,11 +38,13 @@ int command_download(struct command *c, int argc, char **argv, struct error *err
 		return rc == OPTIONS_HELP ? 0 : -1;
 	if (remote_open(&s, err) < 0 || remote_find_run(s, rest[0], &a, &run, err) < 0)
 		return -1;
+	cleanup_json_writer struct json_writer *w = download_json_begin(json);
 	const struct download d = {
 		.list = remote_run_path(&a, run, "/files"),
 		.prefix = count > 1 ? rest[1] : NULL,
 		.target = target ? target : remote_text(run, "id"),
 		.quiet = quiet,
+		.json = w,
 	};
 	int64_t files = download_files(s, &d, err);
 	if (files < 0)
@@ -49,6 +52,5 @@ int command_download(struct command *c, int argc, char **argv, struct error *err
 	if (!files && d.prefix)
 		return error_set(
 			err, ERROR_NOT_FOUND, "run %s has no %s", remote_text(run, "id"), d.prefix);
-	fprintf(stderr, "%lld files in %s\n", (long long)files, d.target);
-	return 0;
+	return download_report(&d, files, err);
 }

@@ -1,127 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/download.h"
 
+#include "agent/command/download_fetch.h"
 #include "base/file.h"
-#include "base/sha256.h"
 #include "base/text.h"
 
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PAGE = 1000 };
-
-struct fetch {
-	struct sha256 *hash;
-	uint64_t size;
-	int fd;
-	const char *name;
-};
-
-static int take(void *data, const char *bytes, size_t size, struct error *err)
-{
-	struct fetch *f = data;
-	sha256_update(f->hash, bytes, size);
-	f->size += size;
-	return write_all(f->fd, bytes, size, f->name, err);
-}
-
-static bool hash_is(struct sha256 *hash, const char *hex)
-{
-	uint8_t digest[SHA256_SIZE];
-	char text[SHA256_HEX_SIZE];
-	sha256_final(hash, digest);
-	sha256_hex(digest, text);
-	return streq(text, hex);
-}
-
-// Is that file here, whole?
-static bool is_here(int folder, const char *name, const struct json *file)
-{
-	const char *hex = json_get_string(file, "sha256");
-	struct error ignored;
-	struct stat st;
-	cleanup_fd int fd = file_open_beneath(
-		folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, RESOLVE_NO_SYMLINKS, &ignored);
-	char is[SHA256_HEX_SIZE];
-	return hex && fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-	       st.st_size == json_get_integer(file, "size", 0) &&
-	       file_sha256(fd, name, (uint64_t)st.st_size, is, &ignored) == 0 && streq(is, hex);
-}
-
-static int open_parent(int folder, const char *name, struct error *err)
-{
-	cleanup_free char *parent = xstrdup(name);
-	char *slash = strrchr(parent, '/');
-	if (!slash)
-		return openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	*slash = '\0';
-	for (char *p = parent;; p++) {
-		size_t n = strcspn(p, "/");
-		char kept = p[n];
-		p[n] = '\0';
-		// Step by step and never through a link: what an earlier download made may lead
-		// away.
-		cleanup_fd int above = file_open_beneath(
-			folder, parent, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
-		if (above < 0) {
-			if (err->kind != ERROR_NOT_FOUND || mkdirat(folder, parent, 0755) < 0)
-				return error_context(err, "make %s", parent);
-			error_clear(err);
-		}
-		p[n] = kept;
-		p += n;
-		if (!kept)
-			break;
-	}
-	return file_open_beneath(
-		folder, parent, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS, err);
-}
-
-static int fetch_into(struct service *s, struct arena *a, const char *path, const struct json *file,
-	struct fetch *f, struct error *err)
-{
-	const struct service_request q = {
-		.method = "GET", .path = path, .fd = -1, .sink = take, .data = f};
-	const char *hex = json_get_string(file, "sha256");
-	if (service_do(s, &q, a, NULL, err) < 0)
-		return error_context(err, "%s", f->name);
-	if (hex &&
-		(f->size != (uint64_t)json_get_integer(file, "size", 0) || !hash_is(f->hash, hex)))
-		return error_set(err, ERROR_INTEGRITY,
-			"%s: what came is not what the controller promised; try again", f->name);
-	return 0;
-}
-
-static int fetch_file(struct service *s, const char *path, int folder, const char *name,
-	const struct json *file, struct error *err)
-{
-	cleanup_arena struct arena a = {0};
-	const char *part = arena_printf(&a, ".%s.part", path_base(name));
-	cleanup_fd int parent = open_parent(folder, name, err);
-	if (parent < 0)
-		return -1;
-	unlinkat(parent, part, 0);
-	cleanup_fd int fd =
-		openat(parent, part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	cleanup_sha256 struct sha256 *hash = sha256_new();
-	if (fd < 0)
-		return error_set_errno(err, errno, "make %s", name);
-	struct fetch f = {.hash = hash, .fd = fd, .name = name};
-	int rc = fetch_into(s, &a, path, file, &f, err);
-	int64_t mode = json_get_integer(file, "mode", 0),
-		mtime = json_get_integer(file, "mtime_ns", 0);
-	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW},
-		{.tv_sec = mtime / 1000000000, .tv_nsec = mtime % 1000000000}};
-	if (rc == 0 && (fchmod(fd, (mode_t)(mode & 0777) | 0600) < 0 || futimens(fd, times) < 0 ||
-			       renameat(parent, part, parent, path_base(name)) < 0))
-		rc = error_set_errno(err, errno, "make %s", name);
-	if (rc < 0)
-		unlinkat(parent, part, 0);
-	return rc;
-}
 
 // A link that leads out of the folder could make a later file land anywhere.
 static int make_link(int folder, const char *name, const char *target, struct error *err)
@@ -142,7 +30,7 @@ static int make_link(int folder, const char *name, const char *target, struct er
 		fprintf(stderr, "%s: a link that leads out of the folder is left out\n", name);
 		return 0;
 	}
-	cleanup_fd int parent = open_parent(folder, name, err);
+	cleanup_fd int parent = download_open_parent(folder, name, err);
 	if (parent < 0)
 		return -1;
 	unlinkat(parent, path_base(name), 0);
@@ -164,11 +52,34 @@ static bool is_safe(const char *name)
 	}
 }
 
+// Of one call.
+struct session {
+	struct service *service;
+	const struct download *what;
+	int folder;
+	struct phase_line line;
+};
+
+static void tell(const struct session *s, const char *name, const struct json *file, bool fetched)
+{
+	struct json_writer *w = s->what->json;
+	if (fetched && !s->what->quiet)
+		fprintf(stderr, "%s\n", name);
+	if (!w)
+		return;
+	json_write_open_object(w);
+	json_write_member(w, "path", remote_text(file, "path"));
+	json_write_member_int(w, "size", json_get_integer(file, "size", 0));
+	json_write_member(w, "sha256", json_get_string(file, "sha256"));
+	json_write_member_bool(w, "fetched", fetched);
+	json_write_close_object(w);
+}
+
 // 1: a file that is here now; 0: something else.
-static int one(struct service *s, const struct download *d, int folder, const struct json *file,
-	struct error *err)
+static int one(struct session *s, const struct json *file, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
+	const struct download *d = s->what;
 	const char *path = remote_text(file, "path"), *kind = remote_text(file, "kind");
 	if (d->prefix && !streq(path, d->prefix) &&
 		!starts_with(path, arena_printf(&a, "%s/", d->prefix)))
@@ -180,34 +91,39 @@ static int one(struct service *s, const struct download *d, int folder, const st
 	if (!name || !is_safe(name))
 		return error_set(err, ERROR_INVALID, "%s is no name for a file here", path);
 	if (streq(kind, "link"))
-		return make_link(folder, name, remote_text(file, "target"), err);
+		return make_link(s->folder, name, remote_text(file, "target"), err);
 	if (streq(kind, "folder"))
-		return directory_make(folder, name, 0755, err);
-	if (is_here(folder, name, file))
-		return 1;
+		return directory_make(s->folder, name, 0755, err);
+	bool fetched = !download_is_here(s->folder, name, file);
 	const char *from = arena_printf(&a, "%s/%s", d->list, service_escape(&a, path, true));
-	if (fetch_file(s, from, folder, name, file, err) < 0)
+	struct download_fetch f = {.service = s->service,
+		.path = from,
+		.name = name,
+		.file = file,
+		.sha256 = json_get_string(file, "sha256"),
+		.size = (uint64_t)json_get_integer(file, "size", 0),
+		.line = &s->line};
+	if (fetched && download_fetch_file(&f, s->folder, err) < 0)
 		return -1;
-	if (!d->quiet)
-		fprintf(stderr, "%s\n", name);
+	tell(s, name, file, fetched);
 	return 1;
 }
 
-static int64_t page(
-	struct service *s, const struct download *d, int folder, char **after, struct error *err)
+static int64_t page(struct session *s, char **after, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
+	const struct download *d = s->what;
 	const struct json *answer;
 	int64_t count = 0;
 	const char *path = arena_printf(&a, "%s?limit=%d&prefix=%s&after=%s", d->list, PAGE,
 		d->prefix ? service_escape(&a, d->prefix, false) : "",
 		*after ? service_escape(&a, *after, false) : "");
-	if (service_call(s, "GET", path, NULL, &a, &answer, err) < 0)
+	if (service_call(s->service, "GET", path, NULL, &a, &answer, err) < 0)
 		return -1;
 	const struct json *list = json_get(answer, "files");
 	if (list && list->type == JSON_ARRAY)
 		json_array_each (item, list) {
-			int rc = one(s, d, folder, &item->value, err);
+			int rc = one(s, &item->value, err);
 			if (rc < 0)
 				return -1;
 			count += rc;
@@ -222,14 +138,43 @@ int64_t download_files(struct service *s, const struct download *d, struct error
 {
 	cleanup_free char *after = NULL;
 	cleanup_fd int folder = directory_ensure(AT_FDCWD, d->target, 0755, err);
+	struct session session = {.service = s, .what = d, .folder = folder};
 	int64_t count = 0;
 	if (folder < 0)
 		return -1;
+	phase_line_init(&session.line, "download");
 	do {
-		int64_t n = page(s, d, folder, &after, err);
+		int64_t n = page(&session, &after, err);
 		if (n < 0)
 			return -1;
 		count += n;
 	} while (after);
 	return count;
+}
+
+struct json_writer *download_json_begin(bool json)
+{
+	if (!json)
+		return NULL;
+	struct json_writer *w = json_writer_new(true);
+	json_write_open_object(w);
+	json_write_key(w, "files");
+	json_write_open_array(w);
+	return w;
+}
+
+int download_report(const struct download *d, int64_t files, struct error *err)
+{
+	cleanup_buffer struct buffer text = {0};
+	if (!d->json) {
+		fprintf(stderr, "%lld files in %s\n", (long long)files, d->target);
+		return 0;
+	}
+	json_write_close_array(d->json);
+	json_write_member(d->json, "folder", d->target);
+	json_write_close_object(d->json);
+	if (json_writer_finish(d->json, &text, err) < 0)
+		return -1;
+	printf("%s\n", text.data);
+	return 0;
 }

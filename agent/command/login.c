@@ -24,9 +24,11 @@ static const struct options_usage usage = {
 int command_login(struct command *c, int argc, char **argv, struct error *err)
 {
 	const char *token = NULL, *ca = NULL;
+	bool json = false;
 	const struct option options[] = {
 		{OPTION_STRING, 0, "token", "TOKEN", "of a user or administrator", &token},
 		{OPTION_STRING, 0, "ca", "FILE", "certificates (PEM) to trust as well", &ca},
+		{OPTION_FLAG, 0, "json", NULL, "print who you are there, for programs", &json},
 		{OPTION_END},
 	};
 	char **rest;
@@ -50,6 +52,8 @@ int command_login(struct command *c, int argc, char **argv, struct error *err)
 	if (!s || service_call(s, "GET", "/v1/", NULL, &a, &answer, err) < 0 ||
 		remote_save(rest[0], settings.token, ca_path, err) < 0)
 		return -1;
+	if (json)
+		return remote_print_json(answer, err);
 	printf("%s: %s, role %s\n", rest[0], remote_text(answer, "user"),
 		remote_text(answer, "role"));
 	return 0;

@@ -151,9 +151,11 @@ static int last_version(
 static int download_model(struct command *c, int argc, char **argv, struct error *err)
 {
 	const char *target = NULL;
+	bool json = false;
 	const struct option options[] = {
 		{OPTION_STRING, 'o', "output", "DIR", "the folder to put it in (the model's name)",
 			&target},
+		{OPTION_FLAG, 0, "json", NULL, "print what is there then, for programs", &json},
 		{OPTION_END},
 	};
 	cleanup_arena struct arena a = {0};
@@ -184,14 +186,15 @@ static int download_model(struct command *c, int argc, char **argv, struct error
 	char *slash = strrchr(above, '/');
 	if (slash)
 		*slash = '\0';
-	const struct download d = {.list = arena_printf(&a, "%s/files", path),
+	cleanup_json_writer struct json_writer *w = download_json_begin(json);
+	const struct download d = {.json = w,
+		.list = arena_printf(&a, "%s/files", path),
 		.strip = above,
 		.target = target ? target : rest[0]};
 	int64_t files = download_files(s, &d, err);
 	if (files < 0)
 		return -1;
-	fprintf(stderr, "%lld files in %s\n", (long long)files, d.target);
-	return 0;
+	return download_report(&d, files, err);
 }
 
 int command_models(struct command *c, int argc, char **argv, struct error *err)

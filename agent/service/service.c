@@ -191,7 +191,7 @@ static int try_once(
 int service_do(struct service *s, const struct service_request *q, struct arena *a,
 	const struct json **answer, struct error *err)
 {
-	struct attempt t = {.service = s, .request = q, .arena = a};
+	struct attempt t = {.service = s, .request = q, .arena = a, .received = q->sink_offset};
 	int64_t until = now_ms() + s->retry_ms, wait = FIRST_WAIT_MS, after;
 	int rc = q->json ? json_writer_finish(q->json, &t.body, err) : 0;
 	while (rc == 0 && (rc = try_once(&t, answer, &after, err)) < 0) {

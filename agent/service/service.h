@@ -40,11 +40,11 @@ struct service_request {
 	uint64_t fd_offset, body_size;
 	const char *const *headers; // further ones, NULL-terminated; NULL
 	int64_t patience_ms;	    // of a long poll
-	// Bytes of a good answer as they come, instead of JSON. `offset`: of the answer's first
-	// byte; with it a broken answer is asked for again from where it broke (by Range) and a
-	// retry loses nothing.
+	// Bytes of a good answer as they come, instead of JSON. A broken one is asked for again
+	// from where it broke (by Range), so that a retry loses nothing.
 	int (*sink)(void *data, const char *bytes, size_t size, struct error *err);
 	void *data;
+	uint64_t sink_offset; // so many bytes are here from before
 };
 
 // 0: done; *answer (may be NULL) is the document, NULL when there was none. Else ERROR_NOT_FOUND

@@ -51,7 +51,7 @@ def test_follow(user, machine, busybox, tmp):  # noqa: F811
     assert shown["attempts"][0]["node"] == "alpha" and shown["job"]["entry_script"] == "main.sh"
 
 
-def test_download(user, machine, busybox, tmp):  # noqa: F811
+def test_download(user, machine, busybox, controller, tmp):  # noqa: F811
     """Results of all shapes come back as they were, also what was changed in between."""
     script = """
 echo hello
@@ -77,6 +77,26 @@ sleep 11; rm outputs/gone; echo two >> outputs/d/a; head -c 100 /dev/urandom >> 
     user("download", run, "-o", tmp / "got")
     assert (tmp / "got/outputs/large").stat().st_ino == before  # not fetched again
     user.fails("download", run, "nothing", "-o", tmp / "got", needles=["has no nothing"])
+    # One that was broken off is gone on with; what is not its beginning is found out.
+    whole = (tmp / "got/outputs/large").read_bytes()
+    for part, wrong in ((whole[:7_000_000], False), (whole[1:7_000_000], True), (whole, False)):
+        (tmp / "got/outputs/large").unlink()
+        (tmp / "got/outputs/.large.part").write_bytes(part)
+        sent = controller.metrics()["stoker_http_sent_bytes_total"]
+        said = json.loads(
+            user("download", "--json", run, "outputs/large", "-o", tmp / "got").stdout
+        )
+        sent = controller.metrics()["stoker_http_sent_bytes_total"] - sent
+        (file,) = said["files"]
+        assert (file["path"], file["size"], file["fetched"]) == ("outputs/large", len(whole), True)
+        assert (tmp / "got/outputs/large").read_bytes() == whole
+        expected = len(whole) - len(part) + (len(whole) if wrong else 0)
+        assert expected <= sent < expected + 1_000_000, (expected, sent)
+        assert not (tmp / "got/outputs/.large.part").exists()
+    (file,) = json.loads(
+        user("download", "--json", run, "outputs/large", "-o", tmp / "got").stdout
+    )["files"]
+    assert not file["fetched"]
 
 
 def test_cancel(user, machine, busybox, tmp):  # noqa: F811
