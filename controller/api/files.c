@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "controller/api/files.h"
 
+#include "base/json_decode.h"
+
 struct asking {
 	struct request *request;
 	struct file_row file;
@@ -57,6 +59,8 @@ static int get(struct request *r, struct error *err)
 {
 	const char *run = request_parameter(r, "run"), *path = request_parameter(r, "path");
 	uint64_t offset = 0;
+	if (file_path_check(path, err) < 0)
+		return -1;
 	if (request_query_flag(r, "stat"))
 		return stat_reply(r, err);
 	if (database_read(r->controller->db, ask, r, err) < 0 ||
@@ -64,6 +68,35 @@ static int get(struct request *r, struct error *err)
 		return -1;
 	return request_query_flag(r, "follow") ? files_reply_follow(r, run, path, offset, err)
 					       : files_reply_bytes(r, run, path, offset, err);
+}
+
+static int mark_in(struct database_tx *tx, void *data, struct error *err)
+{
+	struct request *r = data;
+	const char *run = request_parameter(r, "run");
+	return access_run(tx, &r->arena, &r->who, run, ACCESS_WRITE, err) < 0
+		       ? -1
+		       : file_manifest(tx, &r->arena, run, err);
+}
+
+// What the writer counted is its own matter; that it is a document is checked.
+static int mark(struct request *r, struct error *err)
+{
+	struct counts {
+		uint64_t files, bytes;
+	} counts = {0};
+	static const struct json_field fields[] = {
+		{"files", json_decode_uint64, offsetof(struct counts, files), 0},
+		{"bytes", json_decode_uint64, offsetof(struct counts, bytes), 0},
+		{0},
+	};
+	struct json_decoder d = {.arena = &r->arena, .document = "body"};
+	const struct json *document;
+	if (request_json(r, &document, err) < 0 ||
+		json_decode_object(&d, document, fields, true, &counts, err) < 0 ||
+		database_write(r->controller->db, mark_in, r, err) < 0)
+		return -1;
+	return reply_empty(r, 204, err);
 }
 
 enum { READERS = ROLE_ADMIN | ROLE_USER | ROLE_RUN | ROLE_METRICS, PIECE_MAX = 64 * 1024 * 1024 };
@@ -104,6 +137,6 @@ const struct route api_files[] = {
 		.pattern = "/v1/runs/{run}/manifest",
 		.roles = ROLE_RUN,
 		.body_max = 64 * 1024,
-		.handle = files_manifest},
+		.handle = mark},
 	{0},
 };

@@ -12,8 +12,8 @@ int files_append_piece(struct request *r, const void *data, size_t size, struct 
 int files_put_piece(struct request *r, const void *data, size_t size, struct error *err);
 void files_append_release(struct request *r), files_put_release(struct request *r);
 
-// What changes tables (files_change.c): the end of a file, folders, links, names, the mark.
-route_fn files_post, files_changes, files_manifest;
+// What changes tables (files_change.c): the end of a file, folders, links, names.
+route_fn files_post, files_changes;
 
 // Bytes on their way out (files_read.c). The caller has asked access_run().
 // The bytes of one from `offset` on, or those of Range.

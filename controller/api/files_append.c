@@ -164,16 +164,26 @@ struct whole {
 	struct file_end end;
 };
 
+static int may_write(struct database_tx *tx, void *data, struct error *err)
+{
+	struct request *r = data;
+	return access_run(tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_WRITE, err);
+}
+
 int files_put_begin(struct request *r, struct error *err)
 {
 	struct whole *p = arena_new(&r->arena, struct whole);
 	const char *hash = request_header(r, "Stoker-Sha256");
 	uint64_t mode = 0644, mtime = 0, there;
-	if (!hash || strlen(hash) != SHA256_HEX_SIZE - 1)
-		return error_set(err, ERROR_INVALID, "Stoker-Sha256: must be 64 digits");
+	if (!hash || !sha256_is_hex(hash))
+		return error_set(
+			err, ERROR_INVALID, "Stoker-Sha256: must be 64 hexadecimal digits");
 	if (file_path_check(request_parameter(r, "path"), err) < 0 ||
 		request_query_number(r, "mode", 0, 07777, &mode, err) < 0 ||
 		request_query_number(r, "mtime_ns", 0, INT64_MAX, &mtime, err) < 0)
+		return -1;
+	// It is asked again at the end; here, before anything is stored for who may not.
+	if (database_read(r->controller->db, may_write, r, err) < 0)
 		return -1;
 	blob_id_make(p->blob);
 	p->end = (struct file_end){.part = true,

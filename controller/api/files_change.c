@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What changes the tables of a run's files: the end of a file, folders, links, names, the mark that
-// all is there.
+// What changes the tables of a run's files: the end of a file, folders, links, names.
 #include "controller/api/files.h"
 
 #include "base/json_decode.h"
@@ -21,6 +20,18 @@ static int access_to_write(struct database_tx *tx, struct request *r, struct err
 	return access_run(tx, &r->arena, &r->who, request_parameter(r, "run"), ACCESS_WRITE, err);
 }
 
+static int decode_mode(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	uint64_t mode;
+	if (json_decode_uint64(d, value, &mode, err) < 0)
+		return -1;
+	if (mode > 07777)
+		return json_decode_fail(d, value, err, ERROR_INVALID, "must be from 0 to 4095");
+	*(uint64_t *)target = mode;
+	return 0;
+}
+
 // ---- the end of a file
 
 struct ending {
@@ -37,7 +48,7 @@ static const struct json_field ending_fields[] = {
 	{"size", json_decode_uint64, offsetof(struct ending, size), JSON_REQUIRED},
 	{"sha256", json_decode_string, offsetof(struct ending, sha256), JSON_REQUIRED},
 	{"part", json_decode_bool, offsetof(struct ending, part), 0},
-	{"mode", json_decode_uint64, offsetof(struct ending, mode), 0},
+	{"mode", decode_mode, offsetof(struct ending, mode), 0},
 	{"mtime_ns", json_decode_int64, offsetof(struct ending, mtime_ns), 0},
 	{0},
 };
@@ -209,7 +220,7 @@ static const struct json_field change_fields[] = {
 	{"target", json_decode_string, offsetof(struct change, target), 0},
 	{"from", json_decode_string, offsetof(struct change, from), 0},
 	{"to", json_decode_string, offsetof(struct change, to), 0},
-	{"mode", json_decode_uint64, offsetof(struct change, mode), 0},
+	{"mode", decode_mode, offsetof(struct change, mode), 0},
 	{0},
 };
 
@@ -250,8 +261,7 @@ static int apply_one(
 	if (streq(c->what, "link"))
 		return file_link(tx, &r->arena, limits, run, c->path, c->target, err);
 	if (streq(c->what, "folder"))
-		return file_folder(
-			tx, &r->arena, limits, run, c->path, (unsigned)c->mode & 07777, err);
+		return file_folder(tx, &r->arena, limits, run, c->path, (unsigned)c->mode, err);
 	return file_path_check(c->path, err) < 0 ? -1
 						 : file_remove(tx, &r->arena, run, c->path, err);
 }
@@ -281,17 +291,4 @@ int files_changes(struct request *r, struct error *err)
 		database_write(r->controller->db, apply, &c, err) < 0)
 		return -1;
 	return reply_empty(r, 204, err);
-}
-
-static int mark(struct database_tx *tx, void *data, struct error *err)
-{
-	struct request *r = data;
-	return access_to_write(tx, r, err) < 0
-		       ? -1
-		       : file_manifest(tx, &r->arena, request_parameter(r, "run"), err);
-}
-
-int files_manifest(struct request *r, struct error *err)
-{
-	return database_write(r->controller->db, mark, r, err) < 0 ? -1 : reply_empty(r, 204, err);
 }

@@ -47,6 +47,15 @@ static int check_texts(const struct json *object, const char *name, struct error
 	return good ? 0 : error_set(err, ERROR_INVALID, "%s: must be an object of texts", name);
 }
 
+// Of a header, which may hold any bytes; tables take only texts.
+static bool is_printable(const char *text)
+{
+	for (const char *p = text; *p; p++)
+		if (*p < 0x20 || *p > 0x7e)
+			return false;
+	return *text;
+}
+
 static int submit_in(struct database_tx *tx, void *data, struct error *err)
 {
 	struct asking *q = data;
@@ -76,6 +85,8 @@ static int submit(struct request *r, struct error *err)
 		return error_set(err, ERROR_INVALID, "snapshot: must be a SHA-256");
 	s->owner = r->who.owner;
 	s->key = request_header(r, "Idempotency-Key");
+	if (s->key && !is_printable(s->key))
+		return error_set(err, ERROR_INVALID, "Idempotency-Key: must be printable ASCII");
 	s->now = wall_ms();
 	int rc = database_write(r->controller->db, submit_in, &q, err);
 	return api_reply(r, q.made ? 201 : 200, q.writer, rc, err);
@@ -96,6 +107,17 @@ static int list_in(struct database_tx *tx, void *data, struct error *err)
 	return 0;
 }
 
+static int check_state(const char *state, struct error *err)
+{
+	static const char *const states[] = {"NotStarted", "Starting", "Preparing", "Running",
+		"Finalizing", "CancelRequested", "NotResponding", "Completed", "Failed",
+		"Canceled"};
+	for (size_t i = 0; state && i < array_size(states); i++)
+		if (streq(state, states[i]))
+			return 0;
+	return state ? error_set(err, ERROR_INVALID, "state: there is none of this name") : 0;
+}
+
 static int list(struct request *r, struct error *err)
 {
 	struct asking q = {.request = r};
@@ -104,7 +126,8 @@ static int list(struct request *r, struct error *err)
 		.state = request_query(r, "state"),
 		.after = request_query(r, "after"),
 		.limit = PAGE};
-	if (request_query_number(r, "limit", 1, PAGE_MAX, &q.list.limit, err) < 0)
+	if (check_state(q.list.state, err) < 0 ||
+		request_query_number(r, "limit", 1, PAGE_MAX, &q.list.limit, err) < 0)
 		return -1;
 	int rc = database_read(r->controller->db, list_in, &q, err);
 	return api_reply(r, 200, q.writer, rc, err);

@@ -126,6 +126,16 @@ static int may_read(struct database_tx *tx, void *data, struct error *err)
 	return find(tx, data, err);
 }
 
+static int reply_there(struct request *r, const char *name, uint64_t size, struct error *err)
+{
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "sha256", name);
+	json_write_member_unsigned(w, "size", size);
+	json_write_close_object(w);
+	return reply_json(r, 200, w, err);
+}
+
 static int get(struct request *r, struct error *err)
 {
 	struct snapshot s = {.request = r, .name = request_parameter(r, "sha256")};
@@ -137,7 +147,7 @@ static int get(struct request *r, struct error *err)
 		return error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s", s.name);
 	uint64_t size = (uint64_t)database_get_integer(&s.rows, 0, 1, 0);
 	return run ? files_reply_blob(r, database_get_text(&s.rows, 0, 0), size, err)
-		   : reply_empty(r, 200, err);
+		   : reply_there(r, s.name, size, err);
 }
 
 const struct route api_snapshots[] = {

@@ -70,7 +70,7 @@ static int decode_attempt(
 	if (t->sequence < 0 || t->attempt < 1)
 		return json_decode_fail(
 			d, value, err, ERROR_INVALID, "attempt and sequence: must be positive");
-	if (streq(t->state, "ended") && (!t->result || !is_one_of(t->result, results)))
+	if (t->result ? !is_one_of(t->result, results) : streq(t->state, "ended"))
 		return json_decode_fail(d, value, err, ERROR_INVALID,
 			"result: must be Completed, Failed or Canceled");
 	return 0;
