@@ -99,7 +99,7 @@ static int events(struct request *r, struct error *err)
 {
 	const char *last = request_header(r, "Last-Event-ID");
 	uint64_t number = 0;
-	if (last && !parse_u64(last, &number))
+	if (last && (!parse_u64(last, &number) || number > INT64_MAX))
 		return error_set(err, ERROR_INVALID, "Last-Event-ID: must be a number");
 	if (database_read(r->controller->db, ask, r, err) < 0)
 		return -1;

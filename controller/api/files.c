@@ -93,9 +93,13 @@ static int mark(struct request *r, struct error *err)
 	struct json_decoder d = {.arena = &r->arena, .document = "body"};
 	const struct json *document;
 	if (request_json(r, &document, err) < 0 ||
-		json_decode_object(&d, document, fields, true, &counts, err) < 0 ||
-		database_write(r->controller->db, mark_in, r, err) < 0)
+		json_decode_object(&d, document, fields, true, &counts, err) < 0)
 		return -1;
+	if (database_write(r->controller->db, mark_in, r, err) < 0) {
+		if (err->kind == ERROR_INVALID) // a file is not finished
+			r->code = "conflict";
+		return -1;
+	}
 	return reply_empty(r, 204, err);
 }
 

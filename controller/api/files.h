@@ -25,5 +25,6 @@ int files_reply_blob(struct request *r, const char *blob, uint64_t size, struct 
 // ended without it.
 int files_reply_follow(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
-// One page below query parameters `prefix`, `after` and `limit`, and below `base` ("": all).
+// One page by the query parameters `prefix`, `after` and `limit`, of `base` and what is below it
+// ("": all).
 int files_reply_list(struct request *r, const char *run, const char *base, struct error *err);

@@ -263,6 +263,13 @@ static int write_file(
 	return 0;
 }
 
+// The index finds what begins with a text: also the neighbours model-2 of a folder model.
+static bool is_below(const char *path, const char *base)
+{
+	size_t n = strlen(base);
+	return !n || (starts_with(path, base) && (!path[n] || path[n] == '/'));
+}
+
 int files_reply_list(struct request *r, const char *run, const char *base, struct error *err)
 {
 	const char *prefix = request_query(r, "prefix"), *after = request_query(r, "after");
@@ -279,7 +286,8 @@ int files_reply_list(struct request *r, const char *run, const char *base, struc
 	json_write_key(w, "files");
 	json_write_open_array(w);
 	for (size_t i = 0; i < l.count; i++)
-		if (write_file(w, r->controller->blobs, &l.files[i], err) < 0)
+		if (is_below(l.files[i].path, base) &&
+			write_file(w, r->controller->blobs, &l.files[i], err) < 0)
 			return -1;
 	json_write_close_array(w);
 	json_write_member(w, "next", l.count == l.limit ? l.files[l.count - 1].path : NULL);

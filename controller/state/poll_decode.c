@@ -98,17 +98,19 @@ static int read_resources(struct json_decoder *d, struct poll *p, struct error *
 		{"memory", json_decode_uint64, offsetof(struct resources, memory), JSON_REQUIRED},
 		{"disk", json_decode_uint64, offsetof(struct resources, disk), 0},
 		{"gpus", json_decode_any, offsetof(struct resources, gpus), 0},
-		{"labels", json_decode_any, offsetof(struct resources, labels), 0},
+		{"labels", decode_object, offsetof(struct resources, labels), 0},
 		{0},
 	};
 	if (json_decode_object(d, p->resources, fields, false, &r, err) < 0)
 		return -1;
+	if (r.gpus && r.gpus->type != JSON_ARRAY)
+		return json_decode_fail(d, r.gpus, err, ERROR_INVALID, "gpus: must be an array");
 	if (r.cpus < 0 || r.cpus > JOB_CPUS_MAX || r.memory > INT64_MAX / 2)
 		return json_decode_fail(
 			d, p->resources, err, ERROR_INVALID, "resources: out of all bounds");
 	p->cpus = r.cpus;
 	p->memory = r.memory;
-	p->gpus = r.gpus && r.gpus->type == JSON_ARRAY ? r.gpus->count : 0;
+	p->gpus = r.gpus ? r.gpus->count : 0;
 	return 0;
 }
 

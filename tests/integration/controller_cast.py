@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everybody who talks to a controller: users, nodes and the runs that these hold, each with a token, made through the
-API alone. `ada` and the node `one` have `ada_run`; `bob` and `two` have `bob_run`."""
+"""Everybody who talks to a controller: users, nodes and the runs that these hold, each with a token, made
+through the API alone. `ada` and the node `one` have `ada_run`; `bob` and `two` have `bob_run`."""
 
 import hashlib
 import itertools
@@ -55,6 +55,10 @@ class Cast:
         made = self.controller.post("/v1/nodes", {"name": name}, token=self["join"]).json
         self.tokens["spare"] = made["token"]
         return made["node"]
+
+    def spare_token(self):
+        """The id of one that nobody uses."""
+        return self.controller.post("/v1/tokens", {"role": "join"}).json["id"]
 
     # ---- runs
 
