@@ -19,6 +19,8 @@ enum {
 	LINGER_MS = 2000,
 	LINGER_BYTES = 64 * 1024 * 1024,
 	BEARER_MAX = 200,
+	// Of all bodies that are kept in memory: who may send one could send thousands, slowly.
+	BODIES_MAX = 128 * 1024 * 1024,
 };
 
 void *handle_uri(void *server, const char *uri, struct MHD_Connection *c)
@@ -200,6 +202,9 @@ static int take_piece(struct request_internal *q, const char *data, size_t size)
 			&q->error, ERROR_LIMIT, "the body is over %zu bytes", q->route->body_max);
 	if (q->route->piece)
 		return q->route->piece(r, data, size, &q->error);
+	q->held += size;
+	if (atomic_fetch_add(&q->server->held, size) + size > BODIES_MAX)
+		return error_set(&q->error, ERROR_UNAVAILABLE, "too many large bodies at once");
 	buffer_append(&r->body, data, size);
 	return 0;
 }
@@ -289,6 +294,7 @@ void handle_completed(void *server, struct MHD_Connection *c, void **context,
 	arena_release(&q->request.arena);
 	buffer_release(&q->request.body);
 	s->busy -= q->begun;
+	s->held -= q->held;
 	free(q->uri);
 	free(q);
 }

@@ -31,7 +31,8 @@ struct server {
 	struct rates *rates;
 	struct metrics *metrics;
 	atomic_bool stopping;
-	atomic_uint busy; // requests under way
+	atomic_uint busy;   // requests under way
+	atomic_ullong held; // bytes of their bodies in memory
 
 	pthread_mutex_t lock; // of what follows
 	pthread_cond_t wake;
@@ -58,8 +59,8 @@ struct request_internal {
 		struct reply_header_list *next;
 	} * headers;
 	int status;
-	uint64_t received;
-	int64_t started; // monotonic ms
+	uint64_t received, held; // of the body; of that, what is counted as kept in memory
+	int64_t started;	 // monotonic ms
 	struct error error;
 	int error_status; // with its code in request.code; 0: by the error's kind
 	int64_t retry_after_ms;

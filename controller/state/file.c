@@ -126,12 +126,19 @@ static int count_file(struct database_tx *tx, struct arena *a,
 	return 0;
 }
 
+// outputs/, logs/ … themselves stay folders.
+static int check_below_top(const char *path, struct error *err)
+{
+	return strchr(path, '/') ? 0 : error_set(err, ERROR_INVALID, "path: %s is a folder", path);
+}
+
 // A row for the path, of that kind; what had the name before and was another kind goes.
 static int make_row(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
 	const char *run, const char *path, const char *kind, struct file_row *f, struct error *err)
 {
-	if (file_path_check(path, err) < 0 || file_get(tx, a, run, path, f, err) < 0 ||
-		unmark(tx, a, run, err) < 0)
+	if (file_path_check(path, err) < 0 ||
+		(!streq(kind, "folder") && check_below_top(path, err) < 0) ||
+		file_get(tx, a, run, path, f, err) < 0 || unmark(tx, a, run, err) < 0)
 		return -1;
 	if (f->kind && streq(f->kind, kind))
 		return 0;
@@ -303,7 +310,8 @@ int file_move(struct database_tx *tx, struct arena *a, const char *run, const ch
 	const char *to, struct error *err)
 {
 	const char *inside = arena_printf(a, "%s/", from);
-	if (file_path_check(from, err) < 0 || file_path_check(to, err) < 0)
+	if (file_path_check(from, err) < 0 || file_path_check(to, err) < 0 ||
+		check_below_top(from, err) < 0 || check_below_top(to, err) < 0)
 		return -1;
 	if (starts_with(to, inside))
 		return error_set(err, ERROR_INVALID, "%s cannot be moved into itself", from);

@@ -8,11 +8,12 @@ import http.client
 import json
 import re
 
-import controller
 import controller_cast
 import pytest
 from controller_cast import attempt
 from test_controller_openapi import operations
+
+import controller
 
 # ada_run, ada_job: tokens of the run that is asked for (role run: the writer; role metrics: the job).
 # bob_*: of another's run. past_*: of an attempt of ada's that is over. one holds the run, two does not.
