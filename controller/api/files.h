@@ -12,8 +12,8 @@ int files_append_piece(struct request *r, const void *data, size_t size, struct 
 int files_put_piece(struct request *r, const void *data, size_t size, struct error *err);
 void files_append_release(struct request *r), files_put_release(struct request *r);
 
-// What changes tables (files_change.c): the end of a file, folders, links, names.
-route_fn files_post, files_changes;
+// What changes tables (files_change.c): the end of a file, folders, links, names, the mark.
+route_fn files_post, files_changes, files_manifest;
 
 // Bytes on their way out (files_read.c). The caller has asked access_run().
 // The bytes of one from `offset` on, or those of Range.
@@ -25,6 +25,6 @@ int files_reply_blob(struct request *r, const char *blob, uint64_t size, struct 
 // ended without it.
 int files_reply_follow(
 	struct request *r, const char *run, const char *path, uint64_t offset, struct error *err);
-// One page by the query parameters `prefix`, `after` and `limit`, of `base` and what is below it
-// ("": all).
+// One page of query parameters `prefix`, `after` and `limit`: of `base` and what is below it ("":
+// all). The prefix goes on behind `base`.
 int files_reply_list(struct request *r, const char *run, const char *base, struct error *err);

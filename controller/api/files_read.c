@@ -227,7 +227,7 @@ int files_reply_follow(
 
 struct listing {
 	struct request *request;
-	const char *run, *prefix, *after;
+	const char *run, *base, *prefix, *after;
 	uint64_t limit;
 	struct file_row *files;
 	size_t count;
@@ -236,8 +236,8 @@ struct listing {
 static int list(struct database_tx *tx, void *data, struct error *err)
 {
 	struct listing *l = data;
-	return file_list(tx, &l->request->arena, l->run, l->prefix, l->after, l->limit, &l->files,
-		&l->count, err);
+	return file_list(tx, &l->request->arena, l->run, l->base, l->prefix, l->after, l->limit,
+		&l->files, &l->count, err);
 }
 
 static int write_file(
@@ -263,18 +263,12 @@ static int write_file(
 	return 0;
 }
 
-// The index finds what begins with a text: also the neighbours model-2 of a folder model.
-static bool is_below(const char *path, const char *base)
-{
-	size_t n = strlen(base);
-	return !n || (starts_with(path, base) && (!path[n] || path[n] == '/'));
-}
-
 int files_reply_list(struct request *r, const char *run, const char *base, struct error *err)
 {
 	const char *prefix = request_query(r, "prefix"), *after = request_query(r, "after");
 	struct listing l = {.request = r,
 		.run = run,
+		.base = base,
 		.prefix = arena_printf(&r->arena, "%s%s", base, prefix ? prefix : ""),
 		.after = after ? after : "",
 		.limit = LIST_DEFAULT};
@@ -286,8 +280,7 @@ int files_reply_list(struct request *r, const char *run, const char *base, struc
 	json_write_key(w, "files");
 	json_write_open_array(w);
 	for (size_t i = 0; i < l.count; i++)
-		if (is_below(l.files[i].path, base) &&
-			write_file(w, r->controller->blobs, &l.files[i], err) < 0)
+		if (write_file(w, r->controller->blobs, &l.files[i], err) < 0)
 			return -1;
 	json_write_close_array(w);
 	json_write_member(w, "next", l.count == l.limit ? l.files[l.count - 1].path : NULL);

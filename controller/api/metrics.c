@@ -3,10 +3,11 @@
 
 #include "base/json_decode.h"
 #include "base/time.h"
+#include "controller/state/run.h"
 
 #include <string.h>
 
-enum { METRICS_MAX = 1000, NAME_MAX_BYTES = 255, READ_MAX = 100000 };
+enum { METRICS_MAX = 1000, NAME_MAX_BYTES = 255, READ_MAX = 100000, EVENT_MAX = 100 };
 
 struct metric {
 	const char *name;
@@ -62,6 +63,38 @@ static int store_one(struct database_tx *tx, struct arena *a, const char *run,
 		err);
 }
 
+static void write_metric(struct json_writer *w, const struct metric *m)
+{
+	json_write_open_object(w);
+	json_write_member(w, "name", m->name);
+	json_write_key(w, "value");
+	json_write_double(w, m->value);
+	if (m->step >= 0)
+		json_write_member_int(w, "step", m->step);
+	json_write_member_int(w, "time", m->time);
+	json_write_close_object(w);
+}
+
+// Those who follow the run. First of all, because it locks the run: of two requests at once with
+// the same names one waits, instead of being refused at the end.
+static int tell(struct database_tx *tx, const struct metrics *m, size_t from, struct error *err)
+{
+	struct request *r = m->request;
+	cleanup_buffer struct buffer b = {0};
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_key(w, "metrics");
+	json_write_open_array(w);
+	for (size_t i = from; i < m->count && i < from + EVENT_MAX; i++)
+		write_metric(w, &m->items[i]);
+	json_write_close_array(w);
+	json_write_close_object(w);
+	if (json_writer_finish(w, &b, err) < 0)
+		return -1;
+	return run_event(
+		tx, &r->arena, request_parameter(r, "run"), "metric", b.data, wall_ms(), err);
+}
+
 static int store(struct database_tx *tx, void *data, struct error *err)
 {
 	const struct metrics *m = data;
@@ -69,10 +102,12 @@ static int store(struct database_tx *tx, void *data, struct error *err)
 	const char *run = request_parameter(r, "run");
 	if (access_run(tx, &r->arena, &r->who, run, ACCESS_METRICS, err) < 0)
 		return -1;
+	for (size_t i = 0; i < m->count; i += EVENT_MAX)
+		if (tell(tx, m, i, err) < 0)
+			return -1;
 	for (size_t i = 0; i < m->count; i++)
 		if (store_one(tx, &r->arena, run, &m->items[i], err) < 0)
 			return -1;
-	database_notify(tx, arena_printf(&r->arena, "run/%s", run));
 	return 0;
 }
 
@@ -125,16 +160,13 @@ static int get(struct request *r, struct error *err)
 	json_write_open_object(w);
 	json_write_key(w, "metrics");
 	json_write_open_array(w);
-	for (size_t i = 0; i < q.rows.count; i++) {
-		json_write_open_object(w);
-		json_write_member(w, "name", database_get_text(&q.rows, i, 0));
-		json_write_key(w, "value");
-		json_write_double(w, database_get_real(&q.rows, i, 1));
-		if (database_at(&q.rows, i, 2)->type != DATABASE_NULL)
-			json_write_member_int(w, "step", database_get_integer(&q.rows, i, 2, 0));
-		json_write_member_int(w, "time", database_get_integer(&q.rows, i, 3, 0));
-		json_write_close_object(w);
-	}
+	for (size_t i = 0; i < q.rows.count; i++)
+		write_metric(w, &(struct metric){
+					.name = database_get_text(&q.rows, i, 0),
+					.value = database_get_real(&q.rows, i, 1),
+					.step = database_get_integer(&q.rows, i, 2, -1),
+					.time = database_get_integer(&q.rows, i, 3, 0),
+				});
 	json_write_close_array(w);
 	json_write_close_object(w);
 	return reply_json(r, 200, w, err);

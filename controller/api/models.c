@@ -74,17 +74,16 @@ static const char *pairs_text(struct arena *a, const struct json_pairs *pairs)
 	return json_writer_finish(w, &b, &ignored) < 0 ? "{}" : arena_strdup(a, b.data);
 }
 
-// Is there anything finished at or below that path?
+// Is there anything at or below that path?
 static int check_path(struct database_tx *tx, const struct model *m, struct error *err)
 {
 	struct arena *a = &m->request->arena;
-	struct file_row f, *below;
+	struct file_row *files;
 	size_t count;
-	if (file_path_check(m->path, err) < 0 || file_get(tx, a, m->run, m->path, &f, err) < 0 ||
-		file_list(tx, a, m->run, arena_printf(a, "%s/", m->path), "", 1, &below, &count,
-			err) < 0)
+	if (file_path_check(m->path, err) < 0 ||
+		file_list(tx, a, m->run, m->path, m->path, "", 1, &files, &count, err) < 0)
 		return -1;
-	return f.kind || count ? 0 : error_set(err, ERROR_NOT_FOUND, "the run has no %s", m->path);
+	return count ? 0 : error_set(err, ERROR_NOT_FOUND, "the run has no %s", m->path);
 }
 
 static int store(struct database_tx *tx, void *data, struct error *err)

@@ -36,7 +36,9 @@ static int wait_and_answer(struct polling *p, struct error *err)
 	struct request *r = p->request;
 	struct hub *hub = r->controller->hub;
 	char topic[80];
-	int64_t until = now_ms() + (int64_t)p->poll.wait_ms;
+	// The lease is renewed by the next poll: a third of it is the longest between two.
+	int64_t wait_ms = (int64_t)p->poll.wait_ms, most = r->controller->limits.lease_ms / 3;
+	int64_t until = now_ms() + (wait_ms < most ? wait_ms : most);
 	snprintf(topic, sizeof(topic), "node/%s", r->who.node);
 	for (;;) {
 		uint64_t seen = hub_count(hub, topic);

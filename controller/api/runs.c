@@ -160,7 +160,8 @@ static int cancel_in(struct database_tx *tx, void *data, struct error *err)
 	const char *run = request_parameter(r, "run");
 	api_begin(&q->writer);
 	return access_run(tx, &r->arena, &r->who, run, ACCESS_MANAGE, err) < 0 ||
-			       run_cancel(tx, &r->arena, run, r->who.owner, wall_ms(), err) < 0
+			       run_cancel(tx, &r->arena, &r->controller->limits, run, r->who.owner,
+				       wall_ms(), err) < 0
 		       ? -1
 		       : show(tx, q, run, err);
 }

@@ -21,4 +21,5 @@ struct controller {
 	struct blobs *blobs;
 	struct hub *hub;
 	struct controller_limits limits;
+	int64_t housekept; // when housekeeping was last done; only its thread looks at it
 };

@@ -72,19 +72,21 @@ static const char *behind_prefix(struct arena *a, const char *prefix)
 	return arena_printf(a, "%s\xf4\x8f\xbf\xbf", prefix);
 }
 
-int file_list(struct database_tx *tx, struct arena *a, const char *run, const char *prefix,
-	const char *after, uint64_t limit, struct file_row **files, size_t *count,
-	struct error *err)
+int file_list(struct database_tx *tx, struct arena *a, const char *run, const char *top,
+	const char *prefix, const char *after, uint64_t limit, struct file_row **files,
+	size_t *count, struct error *err)
 {
 	struct database_rows rows;
 	const char *sql = arena_printf(a,
 		"SELECT %s FROM file WHERE run = ?1 AND path >= ?2 AND path < ?3 AND path > ?4 "
-		"ORDER BY path LIMIT ?5",
+		"AND (?6 = '' OR path = ?6 OR (path >= ?7 AND path < ?8)) ORDER BY path LIMIT ?5",
 		columns);
+	const char *inside = arena_printf(a, "%s/", top);
 	if (database_run(tx, a, sql,
 		    database_values(database_text(run), database_text(prefix),
 			    database_text(behind_prefix(a, prefix)), database_text(after),
-			    database_integer((int64_t)limit)),
+			    database_integer((int64_t)limit), database_text(top),
+			    database_text(inside), database_text(behind_prefix(a, inside))),
 		    &rows, err) < 0)
 		return -1;
 	*files = arena_array(a, struct file_row, rows.count + 1);

@@ -24,10 +24,11 @@ struct file_row {
 int file_path_check(const char *path, struct error *err);
 int file_get(struct database_tx *tx, struct arena *a, const char *run, const char *path,
 	struct file_row *f, struct error *err);
-// Ordered by path; those behind `after`, at most `limit`.
-int file_list(struct database_tx *tx, struct arena *a, const char *run, const char *prefix,
-	const char *after, uint64_t limit, struct file_row **files, size_t *count,
-	struct error *err);
+// Those that begin with `prefix`, and of them `top` and what is below it ("": any). Ordered by
+// path; those behind `after`, at most `limit`.
+int file_list(struct database_tx *tx, struct arena *a, const char *run, const char *top,
+	const char *prefix, const char *after, uint64_t limit, struct file_row **files,
+	size_t *count, struct error *err);
 // The blob to append to, of the file or its part; the file is made if it is not there, and is not
 // finished any more (a part leaves it as it is). Over run_files it is ERROR_LIMIT.
 int file_open(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,

@@ -6,7 +6,13 @@
 #include "controller/state/run.h"
 #include "controller/state/schedule.h"
 
-enum { LOST_MAX = 100, GARBAGE_MAX = 200, GARBAGE_MS = 60 * 1000, SNAPSHOT_MS = 24 * 3600 * 1000 };
+enum {
+	LOST_MAX = 100,
+	GAP_MS = 10 * 1000,
+	GARBAGE_MAX = 200,
+	GARBAGE_MS = 60 * 1000,
+	SNAPSHOT_MS = 24 * 3600 * 1000
+};
 
 struct chores {
 	struct controller *controller;
@@ -30,8 +36,14 @@ static int renew_all(struct database_tx *tx, void *data, struct error *err)
 int housekeeping_begin(struct controller *c, int64_t now, struct error *err)
 {
 	struct chores k = {.controller = c, .now = now};
-	return database_write(c->db, renew_all, &k, err);
+	if (database_write(c->db, renew_all, &k, err) < 0)
+		return -1;
+	c->housekept = now;
+	return 0;
 }
+
+static const char lost_node[] = "{\"class\":\"infrastructure\",\"code\":\"NodeLost\",\"message\":"
+				"\"its node was not heard for longer than its lease\"}";
 
 // What the lost attempt printed stays, beside what the next one will.
 static int keep_logs(struct database_tx *tx, struct arena *a, const char *run, int64_t attempt,
@@ -50,8 +62,9 @@ static int keep_logs(struct database_tx *tx, struct arena *a, const char *run, i
 }
 
 static int give_back(struct database_tx *tx, struct arena *a, const struct chores *k,
-	const char *run, const struct database_rows *state, struct error *err)
+	const char *run, int64_t attempt, const struct database_rows *state, struct error *err)
 {
+	const struct controller_limits *limits = &k->controller->limits;
 	int64_t losses = database_get_integer(state, 0, 0, 0);
 	static const char lost[] =
 		"{\"class\":\"infrastructure\",\"code\":\"NodeLost\",\"message\":"
@@ -60,16 +73,16 @@ static int give_back(struct database_tx *tx, struct arena *a, const struct chore
 				       "\"canceled while its node was "
 				       "silent\"}";
 	if (database_get_integer(state, 0, 1, 0))
-		return run_end(tx, a, run, "Canceled", canceled, k->now, err);
-	if ((uint64_t)losses > k->controller->limits.node_losses)
-		return run_end(tx, a, run, "Failed", lost, k->now, err);
-	if (database_do(tx, a,
-		    "UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress = "
-		    "NULL "
-		    "WHERE id = ?1",
-		    database_values(database_text(run)), err) < 0)
+		return run_end(tx, a, limits, run, "Canceled", canceled, k->now, err);
+	if ((uint64_t)losses > limits->node_losses)
+		return run_end(tx, a, limits, run, "Failed", lost, k->now, err);
+	if (keep_logs(tx, a, run, attempt, err) < 0 ||
+		database_do(tx, a,
+			"UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress "
+			"= NULL WHERE id = ?1",
+			database_values(database_text(run)), err) < 0)
 		return -1;
-	return run_event_state(tx, a, run, k->now, err);
+	return run_event_state(tx, a, limits, run, k->now, err);
 }
 
 static int lose(struct database_tx *tx, struct arena *a, const struct chores *k, const char *run,
@@ -77,13 +90,16 @@ static int lose(struct database_tx *tx, struct arena *a, const struct chores *k,
 {
 	struct database_rows state;
 	if (schedule_release(tx, a, run, attempt, "lost", k->now, err) < 0 ||
-		keep_logs(tx, a, run, attempt, err) < 0 ||
+		database_do(tx, a, "UPDATE attempt SET cause = ?3 WHERE run = ?1 AND attempt = ?2",
+			database_values(database_text(run), database_integer(attempt),
+				database_text(lost_node)),
+			err) < 0 ||
 		database_run(tx, a,
 			"UPDATE run SET losses = losses + 1, manifest = NULL WHERE id = ?1 "
 			"RETURNING losses, cancel_requested",
 			database_values(database_text(run)), &state, err) < 0)
 		return -1;
-	return give_back(tx, a, k, run, &state, err);
+	return give_back(tx, a, k, run, attempt, &state, err);
 }
 
 static int expire(struct database_tx *tx, void *data, struct error *err)
@@ -179,7 +195,10 @@ int housekeeping(struct controller *c, int64_t now, struct error *err)
 {
 	enum { SNAPSHOT_EVERY = 600 };
 	struct chores k = {.controller = c, .now = now};
-	int rc = database_read(c->db, look, &k, err);
+	bool away = now < c->housekept || now - c->housekept > GAP_MS;
+	int rc = away ? housekeeping_begin(c, now, err) : 0;
+	if (rc == 0)
+		rc = database_read(c->db, look, &k, err);
 	if (rc == 0 && k.any)
 		rc = database_write(c->db, expire, &k, err);
 	if (rc == 0)
@@ -187,5 +206,7 @@ int housekeeping(struct controller *c, int64_t now, struct error *err)
 	if (rc == 0 && now / 1000 % SNAPSHOT_EVERY == 0)
 		rc = database_write(c->db, drop_snapshots, &k, err);
 	arena_release(&k.arena);
+	if (rc == 0)
+		c->housekept = now;
 	return rc;
 }

@@ -7,7 +7,8 @@
 #include "controller/state/controller.h"
 
 // Once, before the first request: leases are not counted while no controller ran, so each gets its
-// full time again.
+// full time again. It does so itself after a time in which it could not be done: the database was
+// away, the controller was stopped, the clock was set.
 int housekeeping_begin(struct controller *c, int64_t now, struct error *err);
 // Every second.
 int housekeeping(struct controller *c, int64_t now, struct error *err);

@@ -32,6 +32,8 @@ struct poll {
 // Strict, within the bounds above; `report`: only attempts may be there.
 int poll_decode(struct arena *a, const struct json *document, bool report, struct poll *p,
 	struct error *err);
+// What it says of that attempt; NULL: nothing.
+const struct poll_attempt *poll_named(const struct poll *p, const char *run, int64_t attempt);
 // Take what it says: leases of what it names are renewed, states move, ends free their share.
 int poll_take(struct database_tx *tx, struct arena *a, struct controller *c, const char *node,
 	const struct poll *p, bool report, int64_t now, struct error *err);

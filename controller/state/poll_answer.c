@@ -16,7 +16,7 @@ struct answering {
 
 enum { RUN, ATTEMPT, STATE, CANCEL, BY };
 
-static const struct poll_attempt *named(const struct poll *p, const char *run, int64_t attempt)
+const struct poll_attempt *poll_named(const struct poll *p, const char *run, int64_t attempt)
 {
 	for (size_t i = 0; i < p->attempt_count; i++)
 		if (p->attempts[i].attempt == attempt && streq(p->attempts[i].run, run))
@@ -33,7 +33,21 @@ static void write_place(struct json_writer *w, const char *run, int64_t attempt)
 
 // ---- starts
 
-// The texts are told once and not kept, so a start that is repeated has new ones; those before end.
+// The texts are told once and not kept, so a start that is repeated has new ones. Those before stay
+// good: which of the answers reached the node is not known, and the one that did may be the older
+// one (a poll that was given up is still answered). Of very many repetitions the last ones count.
+static int keep_last_tokens(
+	struct answering *q, const char *run, int64_t attempt, struct error *err)
+{
+	enum { KEPT = 2 * 16 };
+	return database_do(q->tx, q->arena,
+		"DELETE FROM token WHERE run = ?1 AND attempt = ?2 AND id NOT IN (SELECT id FROM "
+		"token WHERE run = ?1 AND attempt = ?2 ORDER BY created DESC, id LIMIT ?3)",
+		database_values(
+			database_text(run), database_integer(attempt), database_integer(KEPT)),
+		err);
+}
+
 static int write_tokens(
 	struct answering *q, const char *run, int64_t attempt, const char *owner, struct error *err)
 {
@@ -42,8 +56,7 @@ static int write_tokens(
 		const char *key;
 		enum role role;
 	} tokens[] = {{"token", ROLE_RUN}, {"job_token", ROLE_METRICS}};
-	if (database_do(q->tx, q->arena, "DELETE FROM token WHERE run = ?1 AND attempt = ?2",
-		    database_values(database_text(run), database_integer(attempt)), err) < 0)
+	if (keep_last_tokens(q, run, attempt, err) < 0)
 		return -1;
 	for (size_t i = 0; i < array_size(tokens); i++) {
 		const struct token_options o = {
@@ -85,7 +98,7 @@ static int write_starts(struct answering *q, struct error *err)
 		int64_t attempt = database_get_integer(&q->open, i, ATTEMPT, 0);
 		bool canceled = database_get_integer(&q->open, i, CANCEL, 0) != 0;
 		if (!streq(database_get_text(&q->open, i, STATE), "assigned") || canceled ||
-			named(q->poll, run, attempt))
+			poll_named(q->poll, run, attempt))
 			continue;
 		if (write_start(q, run, attempt, err) < 0)
 			return -1;
@@ -103,7 +116,7 @@ static void write_cancels(struct answering *q)
 	for (size_t i = 0; i < q->open.count; i++) {
 		const char *run = database_get_text(&q->open, i, RUN);
 		int64_t attempt = database_get_integer(&q->open, i, ATTEMPT, 0);
-		const struct poll_attempt *p = named(q->poll, run, attempt);
+		const struct poll_attempt *p = poll_named(q->poll, run, attempt);
 		if (!p || !database_get_integer(&q->open, i, CANCEL, 0))
 			continue;
 		write_place(q->writer, run, attempt);
@@ -123,8 +136,8 @@ static bool is_open(const struct answering *q, const struct poll_attempt *p)
 	return false;
 }
 
-// Of what the node names and does not hold: an end that was taken is known, everything else is
-// stale.
+// Of what the node names and does not hold: an end that was taken is known, whatever sequence an
+// agent that started since gives it; everything else is stale.
 static int write_closed(struct answering *q, bool known, struct error *err)
 {
 	struct json_writer *w = q->writer;
@@ -136,8 +149,7 @@ static int write_closed(struct answering *q, bool known, struct error *err)
 		if (is_open(q, p))
 			continue;
 		if (database_run(q->tx, q->arena,
-			    "SELECT sequence FROM attempt WHERE run = ?1 AND attempt = ?2 AND node "
-			    "= ?3 "
+			    "SELECT 1 FROM attempt WHERE run = ?1 AND attempt = ?2 AND node = ?3 "
 			    "AND state = 'ended'",
 			    database_values(database_text(p->run), database_integer(p->attempt),
 				    database_text(q->node)),
@@ -148,7 +160,7 @@ static int write_closed(struct answering *q, bool known, struct error *err)
 			continue;
 		write_place(w, p->run, p->attempt);
 		if (known)
-			json_write_member_int(w, "sequence", database_get_integer(&rows, 0, 0, 0));
+			json_write_member_int(w, "sequence", p->sequence);
 		json_write_close_object(w);
 		q->idle = false;
 	}

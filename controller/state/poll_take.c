@@ -141,8 +141,31 @@ static int end_attempt(struct taking *t, const struct poll_attempt *p, struct er
 	t->freed = true;
 	return schedule_release(t->tx, t->arena, p->run, p->attempt, "ended", t->now, err) < 0
 		       ? -1
-		       : run_end(t->tx, t->arena, p->run, p->result,
+		       : run_end(t->tx, t->arena, &t->controller->limits, p->run, p->result,
 				 run_json_text(t->arena, p->cause), t->now, err);
+}
+
+static int rank_of(const char *state)
+{
+	static const char *const order[] = {
+		"assigned", "accepted", "preparing", "running", "finalizing", "ended"};
+	for (size_t i = 0; i < array_size(order); i++)
+		if (streq(order[i], state))
+			return (int)i;
+	return -1;
+}
+
+// A node's clock may have been set back, and with it the sequence of an agent that started since;
+// an attempt goes on all the same: through its retries, and in each through its states.
+static bool is_newer(const struct poll_attempt *p, const struct database_rows *before)
+{
+	int64_t sequence = database_get_integer(before, 0, 1, 0);
+	int64_t retries = database_get_integer(before, 0, 2, 0);
+	int was = rank_of(database_get_text(before, 0, 0)), is = rank_of(p->state);
+	bool end = streq(p->state, "ended");
+	if (p->retries != retries && !end)
+		return p->retries > retries;
+	return is != was ? is > was : p->sequence > sequence;
 }
 
 static int take_attempt(struct taking *t, const struct poll_attempt *p, struct error *err)
@@ -152,23 +175,49 @@ static int take_attempt(struct taking *t, const struct poll_attempt *p, struct e
 	if (database_run(t->tx, t->arena,
 		    "UPDATE attempt SET lease_until = ?4 WHERE run = ?1 AND attempt = ?2 AND node "
 		    "= ?3 "
-		    "AND open = 1 RETURNING state, sequence, (SELECT phase FROM run WHERE id = ?1)",
+		    "AND open = 1 RETURNING state, sequence, retries, "
+		    "(SELECT phase FROM run WHERE id = ?1)",
 		    database_values(database_text(p->run), database_integer(p->attempt),
 			    database_text(t->node), database_integer(lease)),
 		    &rows, err) < 0)
 		return -1;
-	if (!rows.count || database_get_integer(&rows, 0, 1, 0) >= p->sequence)
+	if (!rows.count || !is_newer(p, &rows))
 		return 0;
-	const char *state = database_get_text(&rows, 0, 0), *phase = database_get_text(&rows, 0, 2);
+	const char *state = database_get_text(&rows, 0, 0), *phase = database_get_text(&rows, 0, 3);
 	if (put_attempt(t, p, err) < 0 || put_run(t, p, err) < 0 ||
 		learn_environment(t, p, err) < 0)
 		return -1;
 	if (streq(p->state, "ended"))
 		return end_attempt(t, p, err);
 	if (!streq(run_state_of(state), run_state_of(p->state)) || streq(state, "assigned"))
-		return run_event_state(t->tx, t->arena, p->run, t->now, err);
+		return run_event_state(
+			t->tx, t->arena, &t->controller->limits, p->run, t->now, err);
 	if (p->progress || !streq(phase ? phase : "", p->phase ? p->phase : ""))
 		return tell_phase(t, p, err);
+	return 0;
+}
+
+// What the node was told to start and does not name was not heard: with a wish to cancel there is
+// no use in saying it again.
+static int end_unheard(struct taking *t, const struct poll *p, struct error *err)
+{
+	struct database_rows rows;
+	if (database_run(t->tx, t->arena,
+		    "SELECT t.run, t.attempt FROM attempt t JOIN run r ON r.id = t.run WHERE "
+		    "t.node = ?1 AND t.open = 1 AND t.state = 'assigned' AND r.cancel_requested IS "
+		    "NOT NULL LIMIT 1000",
+		    database_values(database_text(t->node)), &rows, err) < 0)
+		return -1;
+	for (size_t i = 0; i < rows.count; i++) {
+		const char *run = database_get_text(&rows, i, 0);
+		int64_t attempt = database_get_integer(&rows, i, 1, 0);
+		if (poll_named(p, run, attempt))
+			continue;
+		t->freed = true;
+		if (run_cancel_unstarted(
+			    t->tx, t->arena, &t->controller->limits, run, attempt, t->now, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 
@@ -181,5 +230,7 @@ int poll_take(struct database_tx *tx, struct arena *a, struct controller *c, con
 	for (size_t i = 0; i < p->attempt_count; i++)
 		if (take_attempt(&t, &p->attempts[i], err) < 0)
 			return -1;
+	if (!report && end_unheard(&t, p, err) < 0)
+		return -1;
 	return t.freed ? schedule(tx, a, c, now, err) : 0;
 }

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "controller/state/file.h"
+#include "controller/state/schedule.h"
 
 #include <stdio.h>
 #include <sys/random.h>
@@ -106,13 +107,13 @@ int run_submit(struct database_tx *tx, struct arena *a, const struct controller_
 	if (insert(tx, a, s, &job, id, err) < 0)
 		return -1;
 	database_notify(tx, "queue");
-	return run_event_state(tx, a, id, s->now, err);
+	return run_event_state(tx, a, limits, id, s->now, err);
 }
 
 // ---- the end
 
-int run_end(struct database_tx *tx, struct arena *a, const char *id, const char *result,
-	const char *cause, int64_t now, struct error *err)
+int run_end(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, const char *result, const char *cause, int64_t now, struct error *err)
 {
 	if (database_do(tx, a,
 		    "UPDATE run SET state = ?2, outcome = NULL, cause = ?3, ended = ?4, "
@@ -120,34 +121,57 @@ int run_end(struct database_tx *tx, struct arena *a, const char *id, const char 
 		    database_values(database_text(id), database_text(result), database_text(cause),
 			    database_integer(now)),
 		    err) < 0 ||
-		run_event_state(tx, a, id, now, err) < 0)
+		run_event_state(tx, a, limits, id, now, err) < 0)
 		return -1;
 	database_notify(tx, arena_printf(a, "file/%s", id));
 	return run_event(tx, a, id, "end", "{}", now, err);
 }
 
-int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by, int64_t now,
-	struct error *err)
+// A start is told with tokens, so an attempt that has none was not told of.
+static int was_told(struct database_tx *tx, struct arena *a, const char *id, int64_t attempt,
+	bool *told, struct error *err)
 {
 	struct database_rows rows;
+	if (database_run(tx, a, "SELECT COUNT(*) FROM token WHERE run = ?1 AND attempt = ?2",
+		    database_values(database_text(id), database_integer(attempt)), &rows, err) < 0)
+		return -1;
+	*told = database_get_integer(&rows, 0, 0, 0) > 0;
+	return 0;
+}
+
+int run_cancel_unstarted(struct database_tx *tx, struct arena *a,
+	const struct controller_limits *limits, const char *id, int64_t attempt, int64_t now,
+	struct error *err)
+{
+	static const char cause[] = "{\"class\":\"user\",\"code\":\"Canceled\",\"message\":"
+				    "\"canceled before it started\"}";
+	return schedule_release(tx, a, id, attempt, "ended", now, err) < 0
+		       ? -1
+		       : run_end(tx, a, limits, id, "Canceled", cause, now, err);
+}
+
+int run_cancel(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, const char *by, int64_t now, struct error *err)
+{
+	struct database_rows rows;
+	bool told = false;
 	if (database_run(tx, a,
 		    "UPDATE run SET cancel_requested = ?2, canceled_by = ?3 WHERE id = ?1 AND "
-		    "ended IS NULL AND cancel_requested IS NULL RETURNING state, node",
+		    "ended IS NULL AND cancel_requested IS NULL RETURNING state, node, attempt",
 		    database_values(database_text(id), database_integer(now), database_text(by)),
 		    &rows, err) < 0)
 		return -1;
 	if (!rows.count)
 		return 0;
-	if (streq(database_get_text(&rows, 0, 0), "NotStarted"))
-		return run_end(tx, a, id, "Canceled",
-			"{\"class\":\"user\",\"code\":\"Canceled\",\"message\":\"canceled before "
-			"it "
-			"started\"}",
-			now, err);
+	bool queued = streq(database_get_text(&rows, 0, 0), "NotStarted");
 	const char *node = database_get_text(&rows, 0, 1);
-	if (node)
-		database_notify(tx, arena_printf(a, "node/%s", node));
-	return run_event_state(tx, a, id, now, err);
+	int64_t attempt = database_get_integer(&rows, 0, 2, 0);
+	if (!queued && was_told(tx, a, id, attempt, &told, err) < 0)
+		return -1;
+	if (!told)
+		return run_cancel_unstarted(tx, a, limits, id, attempt, now, err);
+	database_notify(tx, arena_printf(a, "node/%s", node));
+	return run_event_state(tx, a, limits, id, now, err);
 }
 
 int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct error *err)
@@ -178,38 +202,45 @@ int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct e
 
 // ---- events
 
-// Phases and progress may be many: of a run that has had its share, only changes of state are told.
+// Phases, progress and metrics may be many: those of long ago make room. Numbers have no gaps but
+// those, so it is one row at a time.
+static int forget_event(
+	struct database_tx *tx, struct arena *a, const char *id, int64_t number, struct error *err)
+{
+	return database_do(tx, a,
+		"DELETE FROM event WHERE run = ?1 AND number = ?2 AND kind <> 'state' AND kind <> "
+		"'end'",
+		database_values(database_text(id), database_integer(number - RUN_EVENTS_KEPT)),
+		err);
+}
+
 int run_event(struct database_tx *tx, struct arena *a, const char *id, const char *kind,
 	const char *data, int64_t now, struct error *err)
 {
 	struct database_rows rows;
-	bool state = streq(kind, "state") || streq(kind, "end");
-	if (database_run(tx, a,
-		    "UPDATE run SET events = events + 1 WHERE id = ?1 AND (events < ?2 OR ?3 = 1) "
-		    "RETURNING events",
-		    database_values(database_text(id), database_integer(RUN_EVENTS_MAX),
-			    database_integer(state)),
-		    &rows, err) < 0)
+	if (database_run(tx, a, "UPDATE run SET events = events + 1 WHERE id = ?1 RETURNING events",
+		    database_values(database_text(id)), &rows, err) < 0)
 		return -1;
+	int64_t number = database_get_integer(&rows, 0, 0, 0);
 	if (rows.count &&
-		database_do(tx, a,
-			"INSERT INTO event (run, number, kind, data, time) VALUES (?1, ?2, ?3, ?4, "
-			"?5)",
-			database_values(database_text(id),
-				database_integer(database_get_integer(&rows, 0, 0, 0)),
-				database_text(kind), database_text(data), database_integer(now)),
-			err) < 0)
+		(database_do(tx, a,
+			 "INSERT INTO event (run, number, kind, data, time) VALUES (?1, ?2, ?3, "
+			 "?4, ?5)",
+			 database_values(database_text(id), database_integer(number),
+				 database_text(kind), database_text(data), database_integer(now)),
+			 err) < 0 ||
+			forget_event(tx, a, id, number, err) < 0))
 		return -1;
 	database_notify(tx, arena_printf(a, "run/%s", id));
 	return 0;
 }
 
-int run_event_state(
-	struct database_tx *tx, struct arena *a, const char *id, int64_t now, struct error *err)
+int run_event_state(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, int64_t now, struct error *err)
 {
 	cleanup_buffer struct buffer b = {0};
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
-	if (run_write(tx, a, id, false, now, &controller_limits_default, w, err) < 0 ||
+	if (run_write(tx, a, id, false, now, limits, w, err) < 0 ||
 		json_writer_finish(w, &b, err) < 0)
 		return -1;
 	return run_event(tx, a, id, "state", b.data, now, err);

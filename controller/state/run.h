@@ -12,7 +12,7 @@
 #include "controller/state/identity.h"
 #include "controller/state/job.h"
 
-enum { RUN_ID_SIZE = 161, RUN_EVENTS_MAX = 2000 };
+enum { RUN_ID_SIZE = 161, RUN_EVENTS_KEPT = 2000 };
 
 struct run_submission {
 	const struct json *job, *secrets, *properties; // the last two: NULL if none
@@ -24,21 +24,27 @@ struct run_submission {
 // ERROR_INVALID: the job; ERROR_NOT_FOUND: the snapshot; ERROR_LIMIT: too many in the queue.
 int run_submit(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
 	const struct run_submission *s, char id[RUN_ID_SIZE], bool *made, struct error *err);
-// Nothing if it has ended; one in the queue ends at once.
-int run_cancel(struct database_tx *tx, struct arena *a, const char *id, const char *by, int64_t now,
+// Nothing if it has ended; one in the queue, or handed out to a node that was not told of it yet,
+// ends at once.
+int run_cancel(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, const char *by, int64_t now, struct error *err);
+// The attempt never started (0: there was none): it is over, and so is the run.
+int run_cancel_unstarted(struct database_tx *tx, struct arena *a,
+	const struct controller_limits *limits, const char *id, int64_t attempt, int64_t now,
 	struct error *err);
 // With its files, events, metrics and tokens. 1: it has not ended, or a model needs it.
 int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct error *err);
 // The end: `result` Completed, Failed or Canceled; cause as JSON or NULL. Secrets go; its tokens
 // are of an attempt that is over.
-int run_end(struct database_tx *tx, struct arena *a, const char *id, const char *result,
-	const char *cause, int64_t now, struct error *err);
-// For those who follow it: {kind, data} with the next number. `data` is JSON.
+int run_end(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, const char *result, const char *cause, int64_t now, struct error *err);
+// For those who follow it: {kind, data} with the next number. `data` is JSON. Of kinds other than
+// "state" and "end" those among the last RUN_EVENTS_KEPT are kept.
 int run_event(struct database_tx *tx, struct arena *a, const char *id, const char *kind,
 	const char *data, int64_t now, struct error *err);
 // The event "state", with the run as users see it.
-int run_event_state(
-	struct database_tx *tx, struct arena *a, const char *id, int64_t now, struct error *err);
+int run_event_state(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, int64_t now, struct error *err);
 
 // As JSON. ERROR_NOT_FOUND. `full`: with job, attempts and properties.
 int run_write(struct database_tx *tx, struct arena *a, const char *id, bool full, int64_t now,

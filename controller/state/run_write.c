@@ -5,16 +5,20 @@
 
 #include "base/text.h"
 
+// As users see it. ?1: nodes not heard since then may be gone; that is not decided before the lease
+// has run out.
+static const char shown[] =
+	"CASE WHEN r.ended IS NOT NULL OR r.state = 'NotStarted' THEN r.state "
+	"WHEN n.last_seen > 0 AND n.last_seen < ?1 THEN 'NotResponding' "
+	"WHEN r.cancel_requested IS NOT NULL THEN 'CancelRequested' ELSE r.state END";
 static const char columns[] =
-	"r.id, r.experiment, r.owner, r.state, r.phase, r.progress, r.cause, r.upload, r.created, "
-	"r.started, r.ended, r.attempt, r.node, r.cancel_requested, r.snapshot, r.properties, "
-	"r.job, "
-	"n.last_seen, n.name";
+	"r.id, r.experiment, r.owner, r.phase, r.progress, r.cause, r.upload, r.created, "
+	"r.started, r.ended, r.attempt, r.cancel_requested, r.snapshot, r.properties, r.job, "
+	"n.name";
 enum {
 	ID,
 	EXPERIMENT,
 	OWNER,
-	STATE,
 	PHASE,
 	PROGRESS,
 	CAUSE,
@@ -23,13 +27,12 @@ enum {
 	STARTED,
 	ENDED,
 	ATTEMPT,
-	NODE,
 	CANCEL,
 	SNAPSHOT,
 	PROPERTIES,
 	JOB,
-	LAST_SEEN,
-	NODE_NAME
+	NODE_NAME,
+	STATE
 };
 
 void run_write_document(struct json_writer *w, struct arena *a, const char *key, const char *text)
@@ -56,27 +59,13 @@ static void write_time(struct json_writer *w, const char *key, const struct data
 	}
 }
 
-// A node that has been silent for a lease may be gone; that is not decided before its lease has run
-// out.
-static const char *shown_state(const struct database_rows *rows, size_t i, int64_t now,
-	const struct controller_limits *limits)
-{
-	const char *state = database_get_text(rows, i, STATE);
-	if (database_get_integer(rows, i, ENDED, 0) || streq(state, "NotStarted"))
-		return state;
-	int64_t seen = database_get_integer(rows, i, LAST_SEEN, 0);
-	if (seen && now - seen > limits->lease_ms)
-		return "NotResponding";
-	return database_get_integer(rows, i, CANCEL, 0) ? "CancelRequested" : state;
-}
-
-static void write_short(struct json_writer *w, struct arena *a, const struct database_rows *rows,
-	size_t i, int64_t now, const struct controller_limits *limits)
+static void write_short(
+	struct json_writer *w, struct arena *a, const struct database_rows *rows, size_t i)
 {
 	json_write_member(w, "id", database_get_text(rows, i, ID));
 	json_write_member(w, "experiment", database_get_text(rows, i, EXPERIMENT));
 	json_write_member(w, "user", database_get_text(rows, i, OWNER));
-	json_write_member(w, "state", shown_state(rows, i, now, limits));
+	json_write_member(w, "state", database_get_text(rows, i, STATE));
 	json_write_member(w, "phase", database_get_text(rows, i, PHASE));
 	run_write_document(w, a, "progress", database_get_text(rows, i, PROGRESS));
 	run_write_document(w, a, "cause", database_get_text(rows, i, CAUSE));
@@ -123,13 +112,16 @@ int run_write(struct database_tx *tx, struct arena *a, const char *id, bool full
 {
 	struct database_rows rows;
 	const char *sql = arena_printf(a,
-		"SELECT %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE r.id = ?1", columns);
-	if (database_run(tx, a, sql, database_values(database_text(id)), &rows, err) < 0)
+		"SELECT %s, %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE r.id = ?2",
+		columns, shown);
+	if (database_run(tx, a, sql,
+		    database_values(database_integer(now - limits->lease_ms), database_text(id)),
+		    &rows, err) < 0)
 		return -1;
 	if (!rows.count)
 		return error_set(err, ERROR_NOT_FOUND, "there is no run %s", id);
 	json_write_open_object(w);
-	write_short(w, a, &rows, 0, now, limits);
+	write_short(w, a, &rows, 0);
 	if (full) {
 		run_write_document(w, a, "properties", database_get_text(&rows, 0, PROPERTIES));
 		if (write_attempts(tx, a, id, w, err) < 0)
@@ -162,14 +154,14 @@ int run_list(struct database_tx *tx, struct arena *a, const struct run_list *l, 
 	if (l->after && parse_after(l->after, &created, &id, err) < 0)
 		return -1;
 	const char *sql = arena_printf(a,
-		"SELECT %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE "
-		"(r.created < ?1 OR (r.created = ?1 AND r.id < ?2)) AND (?3 = '' OR r.owner = ?3) "
-		"AND "
-		"(?4 = '' OR r.experiment = ?4) AND (?5 = '' OR r.state = ?5) "
-		"ORDER BY r.created DESC, r.id DESC LIMIT ?6",
-		columns);
+		"SELECT %s, %s FROM run r LEFT JOIN node n ON n.id = r.node WHERE "
+		"(r.created < ?2 OR (r.created = ?2 AND r.id < ?3)) AND (?4 = '' OR r.owner = ?4) "
+		"AND (?5 = '' OR r.experiment = ?5) AND (?6 = '' OR %s = ?6) "
+		"ORDER BY r.created DESC, r.id DESC LIMIT ?7",
+		columns, shown, shown);
 	if (database_run(tx, a, sql,
-		    database_values(database_integer(created), database_text(id),
+		    database_values(database_integer(now - limits->lease_ms),
+			    database_integer(created), database_text(id),
 			    database_text(l->owner ? l->owner : ""),
 			    database_text(l->experiment ? l->experiment : ""),
 			    database_text(l->state ? l->state : ""),
@@ -180,7 +172,7 @@ int run_list(struct database_tx *tx, struct arena *a, const struct run_list *l, 
 	json_write_open_array(w);
 	for (size_t i = 0; i < rows.count; i++) {
 		json_write_open_object(w);
-		write_short(w, a, &rows, i, now, limits);
+		write_short(w, a, &rows, i);
 		json_write_close_object(w);
 	}
 	json_write_close_array(w);

@@ -4,12 +4,12 @@
 #include "base/text.h"
 #include "controller/state/run.h"
 
-enum { RESERVED_MAX = 16 };
+enum { RESERVED_MAX = 16, REFUSED_MAX = 16 };
 
 struct waiting {
 	const char *id, *hint, *image;
 	double cpus;
-	int64_t memory, gpus, created, attempt;
+	int64_t memory, gpus, created, attempt, priority;
 };
 
 struct pass {
@@ -19,11 +19,16 @@ struct pass {
 	int64_t now;
 	const char *reserved; // ",id,id,": nodes that a run waits for
 	size_t reserved_count;
+	struct waiting refused[REFUSED_MAX]; // what there is no room for, so nor for more
+	size_t refused_count;
 };
 
 static const char usable[] =
 	"n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.last_seen > ?1 "
 	"AND ?2 NOT LIKE '%,' || n.id || ',%'";
+// Shares are sums of decimal fractions, which binary ones only come near.
+static const char has_room[] = "n.cpus - n.used_cpus >= ?3 - 0.000001 AND n.memory - n.used_memory "
+			       ">= ?4 AND n.gpus - n.used_gpus >= ?5";
 
 static int find_node(struct pass *p, const struct waiting *w, const char **node, struct error *err)
 {
@@ -34,12 +39,10 @@ static int find_node(struct pass *p, const struct waiting *w, const char **node,
 		"LEFT JOIN node_has e ON e.node = n.id AND e.kind = 'environment' AND e.name = "
 		"v.name "
 		"LEFT JOIN node_has i ON i.node = n.id AND i.kind = 'image' AND i.name = ?7 "
-		"WHERE %s AND n.cpus - n.used_cpus >= ?3 AND n.memory - n.used_memory >= ?4 "
-		"AND n.gpus - n.used_gpus >= ?5 "
-		"ORDER BY CASE WHEN e.node IS NULL THEN 1 ELSE 0 END, "
+		"WHERE %s AND %s ORDER BY CASE WHEN e.node IS NULL THEN 1 ELSE 0 END, "
 		"CASE WHEN i.node IS NULL THEN 1 ELSE 0 END, n.used_cpus / (n.cpus + 0.001), n.id "
 		"LIMIT 1",
-		usable);
+		usable, has_room);
 	if (database_run(p->tx, p->arena, sql,
 		    database_values(database_integer(p->now - p->controller->limits.lease_ms),
 			    database_text(p->reserved), database_real(w->cpus),
@@ -105,30 +108,65 @@ static int assign(struct pass *p, const struct waiting *w, const char *node, str
 			err) < 0)
 		return -1;
 	database_notify(p->tx, arena_printf(p->arena, "node/%s", node));
-	return run_event_state(p->tx, p->arena, w->id, p->now, err);
+	return run_event_state(p->tx, p->arena, &p->controller->limits, w->id, p->now, err);
+}
+
+// Room only gets less in a pass.
+static bool is_refused(const struct pass *p, const struct waiting *w)
+{
+	for (size_t i = 0; i < p->refused_count; i++) {
+		const struct waiting *r = &p->refused[i];
+		if (w->cpus >= r->cpus && w->memory >= r->memory && w->gpus >= r->gpus)
+			return true;
+	}
+	return false;
 }
 
 static int place(struct pass *p, const struct waiting *w, struct error *err)
 {
-	const char *node;
-	if (find_node(p, w, &node, err) < 0)
+	const char *node = NULL;
+	bool refused = is_refused(p, w);
+	if (!refused && find_node(p, w, &node, err) < 0)
 		return -1;
-	return node ? assign(p, w, node, err) : reserve(p, w, err);
+	if (node)
+		return assign(p, w, node, err);
+	if (!refused && p->refused_count < REFUSED_MAX)
+		p->refused[p->refused_count++] = *w;
+	return reserve(p, w, err);
 }
 
-int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,
-	struct error *err)
+// Is there a node with anything left to give? Of a long queue on a full cluster nothing is read.
+static int any_room(struct pass *p, bool *any, struct error *err)
 {
-	struct pass p = {.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
 	struct database_rows rows;
-	const char *sql = arena_printf(a,
-		"SELECT id, hint, image, cpus, memory, gpus, created, attempt FROM run "
-		"WHERE state = 'NotStarted' ORDER BY priority DESC, created, id LIMIT %d%s",
-		SCHEDULE_RUNS_MAX, database_skip_locked(tx));
-	if (database_run(tx, a, sql, database_no_values, &rows, err) < 0)
+	const char *sql = arena_printf(
+		p->arena, "SELECT 1 FROM node n WHERE %s AND %s LIMIT 1", usable, has_room);
+	if (database_run(p->tx, p->arena, sql,
+		    database_values(database_integer(p->now - p->controller->limits.lease_ms),
+			    database_text(p->reserved), database_real(0.00001), database_integer(0),
+			    database_integer(0)),
+		    &rows, err) < 0)
+		return -1;
+	*any = rows.count != 0;
+	return 0;
+}
+
+// Those behind `last`, which becomes the last of them. Returns how many.
+static int64_t place_page(struct pass *p, struct waiting *last, struct error *err)
+{
+	struct database_rows rows;
+	const char *sql = arena_printf(p->arena,
+		"SELECT id, hint, image, cpus, memory, gpus, created, attempt, priority FROM run "
+		"WHERE state = 'NotStarted' AND (priority < ?1 OR (priority = ?1 AND (created > ?2 "
+		"OR (created = ?2 AND id > ?3)))) ORDER BY priority DESC, created, id LIMIT %d%s",
+		SCHEDULE_PAGE, database_skip_locked(p->tx));
+	if (database_run(p->tx, p->arena, sql,
+		    database_values(database_integer(last->priority),
+			    database_integer(last->created), database_text(last->id)),
+		    &rows, err) < 0)
 		return -1;
 	for (size_t i = 0; i < rows.count; i++) {
-		const struct waiting w = {
+		*last = (struct waiting){
 			.id = database_get_text(&rows, i, 0),
 			.hint = database_get_text(&rows, i, 1),
 			.image = database_get_text(&rows, i, 2),
@@ -137,11 +175,26 @@ int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int6
 			.gpus = database_get_integer(&rows, i, 5, 0),
 			.created = database_get_integer(&rows, i, 6, 0),
 			.attempt = database_get_integer(&rows, i, 7, 0),
+			.priority = database_get_integer(&rows, i, 8, 0),
 		};
-		if (place(&p, &w, err) < 0)
+		if (place(p, last, err) < 0)
 			return -1;
 	}
-	return 0;
+	return (int64_t)rows.count;
+}
+
+int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,
+	struct error *err)
+{
+	struct pass p = {.tx = tx, .arena = a, .controller = c, .now = now, .reserved = ","};
+	struct waiting last = {.id = "", .priority = INT64_MAX};
+	int64_t count = SCHEDULE_PAGE;
+	bool any;
+	if (any_room(&p, &any, err) < 0)
+		return -1;
+	for (int page = 0; any && page < SCHEDULE_PAGES_MAX && count == SCHEDULE_PAGE; page++)
+		count = place_page(&p, &last, err);
+	return count < 0 ? -1 : 0;
 }
 
 int schedule_release(struct database_tx *tx, struct arena *a, const char *run, int64_t attempt,

@@ -7,12 +7,12 @@
 //
 // A run that finds no room does not hold up those behind it, at first. Once it has waited for
 // SCHEDULE_PATIENCE_MS, the node that could hold it and has the most room gets no other run until
-// it fits.
+// it fits. As many as SCHEDULE_PAGES_MAX pages of SCHEDULE_PAGE runs are looked at.
 #pragma once
 
 #include "controller/state/controller.h"
 
-enum { SCHEDULE_PATIENCE_MS = 60 * 1000, SCHEDULE_RUNS_MAX = 500 };
+enum { SCHEDULE_PATIENCE_MS = 60 * 1000, SCHEDULE_PAGE = 500, SCHEDULE_PAGES_MAX = 40 };
 
 // Hand out what can be handed out now: attempts in the state "assigned", whose nodes are told by
 // hub topic "node/ID".
