@@ -82,6 +82,21 @@ class Postgres:
             time.sleep(0.05)
         raise AssertionError((self.folder / "log").read_text())
 
+    def clear(self):
+        """Without any tables."""
+        subprocess.run(
+            [
+                "psql",
+                "-q",
+                "-d",
+                self.url,
+                "-c",
+                "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+            ],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+
     def stop(self, how=signal.SIGINT):
         """SIGINT: fast shutdown. SIGKILL: of all of its processes, as when the machine fails."""
         pids = []

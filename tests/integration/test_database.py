@@ -28,17 +28,9 @@ def server():
 
 @pytest.fixture
 def where(server):
-    drop_all(server)
-    return server.url
-
-
-def drop_all(server):
     server.wait()
-    subprocess.run(
-        ["psql", "-q", "-d", server.url, "-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public"],
-        check=True,
-        stderr=subprocess.DEVNULL,
-    )
+    server.clear()
+    return server.url
 
 
 def driver(*args, **options):
