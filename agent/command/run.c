@@ -8,6 +8,7 @@
 #include "agent/data/outputs.h"
 #include "agent/job/git.h"
 #include "agent/job/other_runtime.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/text.h"
 #include "oci/runtime/rootfs.h"
@@ -156,6 +157,29 @@ static void prune(struct command *c)
 		runs_prune(c->store, &limits, &removed, &ignored);
 }
 
+// What another run, or this one on another node, has left.
+static int restore(const struct run *run, const char *folder, struct error *err)
+{
+	cleanup_fd int from = directory_open(AT_FDCWD, folder, err);
+	return from < 0 ? -1 : outputs_restore(from, run->fd, err);
+}
+
+// Made, with what it begins with. One without is no run: it would begin from nothing.
+static int make_run(const struct run_request *q, struct command *c, const struct job_spec *s,
+	struct run *run, struct error *err)
+{
+	struct error second;
+	const char *document = q->image ? "job.json" : "job.yaml";
+	if (run_create(run, c->store, s->experiment, document,
+		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
+		return -1;
+	if (!q->restore || restore(run, q->restore, err) == 0)
+		return 0;
+	const struct cause cause = cause_of_error(CAUSE_PREPARING, err);
+	run_end(run, RUN_FAILED, &cause, 1, &second);
+	return error_context(err, "--restore %s", q->restore);
+}
+
 static int run_job(struct command *c, struct run_request *q, struct job_spec *s, struct error *err)
 {
 	cleanup_run struct run run = {.spec = s};
@@ -172,8 +196,7 @@ static int run_job(struct command *c, struct run_request *q, struct job_spec *s,
 	run_prepare_hold_signals();
 	if (q->id)
 		snprintf(run.id, sizeof(run.id), "%s", q->id);
-	if (run_create(&run, c->store, s->experiment, q->image ? "job.json" : "job.yaml",
-		    s->document.data ? s->document.data : "", s->document.size, err) < 0)
+	if (make_run(q, c, s, &run, err) < 0)
 		return -1;
 	if (!q->image && !q->print_config)
 		fprintf(stderr, "%s: %s\n", run.id, run.path);

@@ -247,6 +247,8 @@ int run_request_parse(struct command *c, struct run_request *q, int argc, char *
 			&q->detach},
 		{OPTION_STRING, 0, "id", "ID", "of the run; refused if there is one already",
 			&q->id},
+		{OPTION_STRING, 0, "restore", "DIR",
+			"begin with a copy of DIR/outputs in ./outputs", &q->restore},
 		{OPTION_STRING, 0, "pull", "WHEN", "missing (if not given), always or never",
 			&q->pull},
 		{OPTION_STRING, 0, "platform", "OS/ARCH", "instead of this machine's",

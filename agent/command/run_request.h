@@ -11,7 +11,8 @@ struct run_request {
 	const char *workdir, *user, *pull, *platform, *shm_size;
 	const char *cpus, *memory, *pids, *gpus, *disk, *timeout, *network;
 	struct option_strings variables, binds, devices;
-	const char *id; // of the run; NULL: a new one
+	const char *id;	     // of the run; NULL: a new one
+	const char *restore; // folder with the outputs/ to begin with; NULL: none
 	bool detach, print_config;
 	enum pull_policy policy;
 	struct oci_reference reference; // chosen later, with the configuration

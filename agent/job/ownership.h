@@ -6,6 +6,10 @@
 
 #include "base/error.h"
 
+#include <sys/types.h>
+
 // Give everything in the folders of a run's attempt to ourselves, with the privileges over those
 // ids that a user namespace gives. As root, and where there are no such ids, nothing is to be done.
 int ownership_take_back(int attempt_fd, struct error *err);
+// Give a folder of the attempt and everything in it to that user.
+int ownership_give(int attempt_fd, const char *folder, uid_t uid, gid_t gid, struct error *err);

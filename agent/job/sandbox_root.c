@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/job/ownership.h"
 #include "agent/job/sandbox_internal.h"
 #include "agent/job/variables.h"
 #include "base/file.h"
@@ -33,7 +34,9 @@ static int use_user(struct sandbox *s, const struct container_user *user, struct
 		if (fchownat(run->fd, owned[i], user->uid, user->gid, AT_SYMLINK_NOFOLLOW) < 0)
 			return error_set_errno(err, errno, "give %s/%s to the container's user",
 				run->path, owned[i]);
-	return 0;
+	// What a run begins with (stoker run --restore) belongs to who made it. A further attempt's
+	// outputs have the owners that they had.
+	return run->attempt > 1 ? 0 : ownership_give(run->fd, "outputs", user->uid, user->gid, err);
 }
 
 int sandbox_user_set(struct sandbox *s, int root_fd, struct error *err)

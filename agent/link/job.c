@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/unpack.h"
-#include "agent/link/link.h"
+#include "agent/link/attempt.h"
 #include "agent/service/service.h"
 #include "base/file.h"
 #include "base/sha256.h"
@@ -90,7 +90,7 @@ static int to_file(void *data, const char *bytes, size_t size, struct error *err
 	return write_all(d->fd, bytes, size, "the snapshot", err);
 }
 
-static int download(const struct attempt *a, const char *snapshot, int fd, struct error *err)
+static int download(struct attempt *a, const char *snapshot, int fd, struct error *err)
 {
 	cleanup_arena struct arena arena = {0};
 	const struct credential *c = &a->link->credential;
@@ -109,7 +109,12 @@ static int download(const struct attempt *a, const char *snapshot, int fd, struc
 		.fd = -1,
 		.sink = to_file,
 		.data = &d};
-	if (!s || service_do(s, &q, &arena, NULL, err) < 0)
+	int rc = s ? service_do(s, &q, &arena, NULL, err) : -1;
+	if (s) {
+		a->answered = service_status(s) != 0;
+		attempt_heed(a, s);
+	}
+	if (rc < 0)
 		return error_context(err, "the snapshot");
 	sha256_final(hash, digest);
 	sha256_hex(digest, hex);
@@ -118,7 +123,7 @@ static int download(const struct attempt *a, const char *snapshot, int fd, struc
 		       : error_set(err, ERROR_INTEGRITY, "the snapshot is not %s", snapshot);
 }
 
-static int fetch_source(const struct attempt *a, const char *snapshot, struct error *err)
+static int fetch_source(struct attempt *a, const char *snapshot, struct error *err)
 {
 	cleanup_fd int archive = openat(a->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (archive < 0)

@@ -7,7 +7,8 @@
 //   <state>/node/attempts/<run>.<attempt>/   mode 0700
 //     start.json    what the controller said; the attempt is accepted once it is there
 //     started       the engine made a run of it: never again
-//     job.json secrets/ source/   what `stoker run` gets
+//     job.json secrets/ source/ restore/   what `stoker run` gets
+//   <state>/node/attempts/.unreadable.…      whose start.json could not be read
 //
 // The run has the same name, <run>.<attempt>, and the engine refuses one that exists: so nothing is
 // started twice, whatever is killed between.
@@ -54,7 +55,8 @@ struct attempt {
 	bool ended;	  // `report` says so
 	bool cancel, stale, known, done;
 	// The thread's.
-	char *said; // `report` with the sequence 0
+	bool answered; // the controller did, when the start failed
+	char *said;    // `report` with the sequence 0
 	struct process engine, asker;
 	struct service *service; // with the token of its files
 	struct log_sender *log;
@@ -74,17 +76,25 @@ int attempt_resume_all(struct link *l, struct error *err);
 // Free those whose threads have ended.
 void attempt_reap(struct link *l);
 void attempt_wake(struct attempt *a);
+void attempt_wake_all(struct link *l);
 
-// job.json and what it names, from start.json. ERROR_UNAVAILABLE: the snapshot could not be had.
+// job.json and what it names, from start.json. ERROR_UNAVAILABLE: the snapshot could not be had
+// now; ERROR_INTEGRITY: what came was another.
 int attempt_write_job(struct attempt *a, struct error *err);
+// What the controller has of the run's outputs, into restore/ of the attempt's folder, if the start
+// says so. Goes on with what a broken one has left. Errors as before.
+int attempt_restore(struct attempt *a, struct error *err);
 
 // The log of a run that goes on, to the controller.
 struct log_sender *log_sender_new(const struct attempt *a);
 void log_sender_free(struct log_sender *s);
 // Send what there is of the run's attempts up to the `last`; with `whole`, what there is is all.
-// ERROR_UNAVAILABLE: later.
+// Fails with what is worth another try, later; what was refused too often is given up, and that is
+// no failure.
 int log_sender_send(
 	struct log_sender *s, int runs_fd, unsigned last, bool whole, struct error *err);
+// Which log is not all at the controller, and why; NULL: none.
+const char *log_sender_trouble(const struct log_sender *s);
 
 // The results of a run that goes on, outputs/ and logs/, to the controller, which is asked each
 // time what it has: so nothing need be remembered here. What is there no more goes there too.

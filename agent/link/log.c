@@ -11,12 +11,17 @@
 
 static const char file[] = "user_logs/std_log.txt";
 
+// How often the end of a log may be refused, or be of other bytes, before it is given up.
+enum { TRIES = 8 };
+
 struct log_sender {
 	struct service *service; // the attempt's
 	const char *run, *id;
 	unsigned attempt; // the run's own (max_retries), whose log is being sent
 	int64_t offset;	  // that the controller has; -1: not known
 	bool finished;
+	int refused;	   // how often, of this log
+	char trouble[256]; // of one that was given up
 };
 
 struct log_sender *log_sender_new(const struct attempt *a)
@@ -25,6 +30,11 @@ struct log_sender *log_sender_new(const struct attempt *a)
 	*s = (struct log_sender){
 		.service = a->service, .run = a->run, .id = a->id, .attempt = 1, .offset = -1};
 	return s;
+}
+
+const char *log_sender_trouble(const struct log_sender *s)
+{
+	return *s->trouble ? s->trouble : NULL;
 }
 
 void log_sender_free(struct log_sender *s)
@@ -48,10 +58,8 @@ static int finish(struct log_sender *s, int fd, const struct stat *st, struct er
 	if (file_sha256(fd, file, (uint64_t)st->st_size, hex, err) < 0)
 		return -1;
 	int rc = link_file_finish(&f, &end, err);
-	if (rc > 0) { // it has forgotten what it had: begin anew
+	if (rc > 0) // it has forgotten what it had: begin anew
 		s->offset = -1;
-		err->kind = ERROR_UNAVAILABLE;
-	}
 	return rc ? -1 : 0;
 }
 
@@ -87,8 +95,10 @@ static int send_one(struct log_sender *s, int runs_fd, bool whole, bool last, st
 		return there < 0 ? -1 : 0;
 	cleanup_fd int folder = run_attempt_open(runs_fd, s->id, s->attempt, err);
 	cleanup_fd int fd = folder < 0 ? -1 : openat(folder, file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (folder < 0 || (fd < 0 && errno == ENOENT))
 		return folder < 0 ? -1 : 0; // not printed yet
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set_errno(err, errno, "%s", file);
 	if (s->offset < 0) {
 		if (link_file_stat(&f, &size, &part, err) < 0)
 			return -1;
@@ -101,17 +111,34 @@ static int send_one(struct log_sender *s, int runs_fd, bool whole, bool last, st
 	return whole && !last ? move(s, moved, err) : 0;
 }
 
+// 0: it is sent, or given up.
+static int send_or_give_up(
+	struct log_sender *s, int runs_fd, bool whole, bool last, struct error *err)
+{
+	if (send_one(s, runs_fd, whole, last, err) == 0)
+		return 0;
+	bool refused = err->kind != ERROR_UNAVAILABLE && !streq(service_code(s->service), "stale");
+	if (refused)
+		s->offset = -1; // ask again what there is
+	if (!whole || !refused || ++s->refused < TRIES)
+		return -1;
+	snprintf(s->trouble, sizeof(s->trouble), "the log of attempt %u: %.200s", s->attempt,
+		err->text);
+	return 0;
+}
+
 int log_sender_send(struct log_sender *s, int runs_fd, unsigned last, bool whole, struct error *err)
 {
 	while (s->attempt < last) {
-		if (send_one(s, runs_fd, true, false, err) < 0)
+		if (send_or_give_up(s, runs_fd, true, false, err) < 0)
 			return -1;
 		s->attempt++;
 		s->offset = -1;
+		s->refused = 0;
 	}
 	if (s->finished)
 		return 0;
-	if (send_one(s, runs_fd, whole, true, err) < 0)
+	if (send_or_give_up(s, runs_fd, whole, true, err) < 0)
 		return -1;
 	s->finished = whole;
 	return 0;

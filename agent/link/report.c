@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/report.h"
 
-#include "agent/job/run.h"
 #include "agent/link/link.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -17,17 +16,17 @@ static void begin(struct json_writer *w, const struct report_name *n, const char
 		json_write_member_bool(w, "canceling", true);
 }
 
-void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
-	const char *message)
+void report_write_bare(
+	struct json_writer *w, const struct report_name *n, const struct report_end *end)
 {
-	begin(w, n, cause_code ? "ended" : "accepted");
-	if (cause_code) {
-		json_write_member(w, "result", run_state_name(RUN_FAILED));
+	begin(w, n, end ? "ended" : "accepted");
+	if (end) {
+		json_write_member(w, "result", run_state_name(end->state));
 		json_write_key(w, "cause");
 		json_write_open_object(w);
-		json_write_member(w, "class", cause_class_name(CAUSE_SYSTEM));
-		json_write_member(w, "code", cause_code);
-		json_write_member(w, "message", message);
+		json_write_member(w, "class", cause_class_name(end->class));
+		json_write_member(w, "code", end->code);
+		json_write_member(w, "message", end->message);
 		json_write_close_object(w);
 	}
 	json_write_close_object(w);

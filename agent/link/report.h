@@ -3,6 +3,7 @@
 // What the node says of an attempt (ATTEMPT in docs/protocol.md), from the run's own record.
 #pragma once
 
+#include "agent/job/run.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/json_write.h"
@@ -17,10 +18,15 @@ struct report_name {
 	bool canceling; // it has heard that the run is to be canceled
 };
 
-// Of one that has no record on this node (yet, or any more): `cause_code` NULL says "accepted",
-// else it has ended so, as the system's matter.
-void report_write_bare(struct json_writer *w, const struct report_name *n, const char *cause_code,
-	const char *message);
+// An end that no record tells.
+struct report_end {
+	enum run_state state; // RUN_FAILED or RUN_CANCELED
+	enum cause_class class;
+	const char *code, *message;
+};
+// Of one that has no record on this node (yet, or any more): `end` NULL says "accepted".
+void report_write_bare(
+	struct json_writer *w, const struct report_name *n, const struct report_end *end);
 // From run.json as a tree. `uploaded`: the run has ended and its files are where they belong;
 // before (NULL) an end is told as "finalizing".
 struct upload_status;

@@ -21,7 +21,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 30000, BACKOFF_FIRST_MS = 250, BACKOFF_MAX_MS = 30000 };
+enum { WAIT_MS = 30000, BACKOFF_FIRST_MS = 250, BACKOFF_MAX_MS = 30000, REFUSED_MS = 2000 };
 
 struct server {
 	struct link *link;
@@ -31,6 +31,7 @@ struct server {
 	char boot[BOOT_ID_SIZE], instance[17];
 	bool answered; // the controller knows what does not change often
 	bool draining, leaving;
+	bool refused; // a start could not be accepted, and is said again at once
 };
 
 // ---- what the node has
@@ -162,8 +163,10 @@ static void heed(struct server *s, const struct json *answer)
 	if (s->draining || !starts || starts->type != JSON_ARRAY)
 		return;
 	json_array_each (item, starts)
-		if (attempt_accept(s->link, &item->value, &err) < 0)
+		if (attempt_accept(s->link, &item->value, &err) < 0) {
 			log_error("a start was not accepted: %s", err.text);
+			s->refused = true;
+		}
 }
 
 // ---- the loop
@@ -221,7 +224,12 @@ static void loop(struct server *s)
 	struct error err;
 	notify_send("READY=1");
 	while (!s->leaving) {
+		s->refused = false;
 		if (poll_once(s, &err) == 0) {
+			if (backoff) // what waits for the controller need not wait any longer
+				attempt_wake_all(s->link);
+			if (s->refused)
+				pause_for(s, REFUSED_MS);
 			backoff = 0;
 			notify_send("WATCHDOG=1\nSTATUS=in touch with the controller");
 			continue;

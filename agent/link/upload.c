@@ -11,8 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// A file that was written in the last seconds is likely to grow: it is appended to, and finished
-// later.
+// A file that was written in the last seconds is likely to grow: it is appended to.
 enum { PAGE = 1000, SMALL = 8 * 1024 * 1024, GROWS_MS = 5000, CHANGES_MAX = 1000 };
 
 // ---- what is here, what is there; both in the order of the bytes of their paths
@@ -23,8 +22,9 @@ struct entry {
 	enum outputs_kind kind;
 	int64_t size, mtime_ns;
 	unsigned mode;
-	const char *link;
+	const char *link, *sha256;
 	bool complete;
+	int64_t finished; // bytes at its last end; it may have grown since
 };
 struct entries {
 	struct arena *arena;
@@ -97,6 +97,8 @@ static void take_row(struct entries *list, const struct json *file)
 	e->mtime_ns = json_get_integer(file, "mtime_ns", 0);
 	e->mode = (unsigned)json_get_integer(file, "mode", 0);
 	e->link = json_get_string(file, "target");
+	e->sha256 = json_get_string(file, "sha256");
+	e->finished = json_get_integer(file, "finished", 0);
 	e->complete = complete && complete->type == JSON_BOOL && complete->boolean;
 }
 
@@ -125,6 +127,7 @@ struct sending {
 	const struct attempt *attempt;
 	int folder, fd;
 	const struct entry *here, *there; // there NULL: it has none
+	bool grown;			  // since what is there
 };
 
 static struct link_file_end end_of(const struct sending *s, const char *hex)
@@ -174,8 +177,7 @@ static int send_as(const struct sending *s, bool part, const char *hex, struct e
 // What has only grown is appended to; everything else replaces what is there in one step.
 static int send_large(const struct sending *s, const char *hex, struct error *err)
 {
-	bool grown = !s->there || !s->there->complete || s->there->size < s->here->size;
-	int rc = grown ? send_as(s, false, hex, err) : 1;
+	int rc = s->grown ? send_as(s, false, hex, err) : 1;
 	for (int tries = 0; rc > 0 && tries < 2; tries++)
 		rc = send_as(s, true, hex, err);
 	if (rc > 0)
@@ -183,12 +185,12 @@ static int send_large(const struct sending *s, const char *hex, struct error *er
 	return rc;
 }
 
-static int send_whole(const struct sending *s, struct error *err)
+static int send_whole(const struct sending *s, bool append, struct error *err)
 {
 	char hex[SHA256_HEX_SIZE];
 	if (file_sha256(s->fd, s->here->name, (uint64_t)s->here->size, hex, err) < 0)
 		return -1;
-	return s->here->size <= SMALL ? put_small(s, hex, err) : send_large(s, hex, err);
+	return s->here->size <= SMALL && !append ? put_small(s, hex, err) : send_large(s, hex, err);
 }
 
 static int append_only(const struct sending *s, struct error *err)
@@ -199,14 +201,43 @@ static int append_only(const struct sending *s, struct error *err)
 	return link_file_append(&f, s->fd, &offset, s->here->size, err);
 }
 
+// Does what is there begin what is here? Of a file that is not finished there is no hash: its end
+// will tell. 1, 0, -1.
+static int has_grown(const struct sending *s, struct error *err)
+{
+	char hex[SHA256_HEX_SIZE];
+	const struct entry *there = s->there;
+	if (!there)
+		return 1;
+	if (there->kind != OUTPUTS_FILE || there->size >= s->here->size)
+		return 0;
+	if (!there->complete || !there->sha256)
+		return 1;
+	if (file_sha256(s->fd, s->here->name, (uint64_t)there->size, hex, err) < 0)
+		return -1;
+	return streq(hex, there->sha256);
+}
+
+// One that goes on growing is finished now and then all the same: a further attempt gets back what
+// was finished (restore.c). Of a large one so rarely that hashing costs a few times its bytes.
+static bool is_due(const struct sending *s)
+{
+	int64_t finished = s->there ? s->there->complete ? s->there->size : s->there->finished : 0;
+	return s->here->size <= SMALL || s->here->size - finished >= finished / 4;
+}
+
 static int send_file(struct sending *s, bool whole, struct error *err)
 {
 	s->fd = outputs_open_beneath(s->folder, s->here->name, O_RDONLY | O_NONBLOCK);
 	if (s->fd < 0)
 		return errno == ENOENT || errno == ELOOP ? 0 : error_set_errno(err, errno, "open");
-	bool grows = wall_ms() - s->here->mtime_ns / 1000000 < GROWS_MS &&
-		     (!s->there || s->there->size < s->here->size);
-	int rc = !whole && grows ? append_only(s, err) : send_whole(s, err);
+	int rc = has_grown(s, err);
+	s->grown = rc > 0;
+	bool grows = s->grown && wall_ms() - s->here->mtime_ns / 1000000 < GROWS_MS;
+	if (rc >= 0)
+		rc = grows && !whole && !is_due(s)
+			     ? append_only(s, err)
+			     : send_whole(s, grows && !whole && s->there, err);
 	close_fdp(&s->fd);
 	return rc;
 }

@@ -255,6 +255,9 @@ static int write_file(
 	json_write_member_unsigned(w, "size", size);
 	json_write_member(w, "sha256", f->sha256);
 	json_write_member_bool(w, "complete", f->complete);
+	// Of one that was appended to since its last end: what a further attempt gets back.
+	if (!f->complete)
+		json_write_member_unsigned(w, "finished", f->size);
 	json_write_member_unsigned(w, "mode", f->mode);
 	json_write_member_int(w, "mtime_ns", f->mtime_ns);
 	if (f->target)

@@ -9,6 +9,7 @@ struct answering {
 	struct arena *arena;
 	const char *node;
 	const struct poll *poll;
+	int64_t now, lease_ms;
 	struct json_writer *writer;
 	struct database_rows open; // attempts of this node
 	bool idle;
@@ -186,8 +187,14 @@ static int write_drain(struct answering *q, struct error *err)
 int poll_answer(struct database_tx *tx, struct arena *a, struct controller *c, const char *node,
 	const struct poll *p, int64_t now, struct json_writer *w, bool *idle, struct error *err)
 {
-	struct answering q = {
-		.tx = tx, .arena = a, .node = node, .poll = p, .writer = w, .idle = true};
+	struct answering q = {.tx = tx,
+		.arena = a,
+		.node = node,
+		.poll = p,
+		.now = now,
+		.lease_ms = c->limits.lease_ms,
+		.writer = w,
+		.idle = true};
 	if (database_run(tx, a,
 		    "SELECT t.run, t.attempt, t.state, r.cancel_requested, r.canceled_by FROM "
 		    "attempt t "

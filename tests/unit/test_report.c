@@ -64,7 +64,8 @@ static void test_bare(void **state)
 	cleanup_buffer struct buffer b = {0};
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
 	struct error err = {0};
-	report_write_bare(w, &name, "EngineLost", "gone");
+	const struct report_end end = {RUN_FAILED, CAUSE_SYSTEM, "EngineLost", "gone"};
+	report_write_bare(w, &name, &end);
 	assert_int_equal(json_writer_finish(w, &b, &err), 0);
 	assert_string_equal(b.data,
 		"{\"run\":\"r\",\"attempt\":1,\"sequence\":5,\"state\":\"ended\",\"result\":"
