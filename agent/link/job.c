@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { RETRY_MS = 20 * 1000 };
+enum { RETRY_MS = 5 * 1000 }; // and then again, from its beginning: attempt_start.c
 
 static const char token_secret[] = "stoker_job_token";
 
@@ -137,12 +137,14 @@ static int fetch_source(struct attempt *a, const char *snapshot, struct error *e
 		return -1;
 	enum data_failure failure;
 	uint64_t bytes;
-	return unpack(&(struct unpack_options){.format = DATA_UNPACK_TAR,
-			      .name = "snapshot.tar",
-			      .archive_fd = archive,
-			      .folder_fd = folder,
-			      .deadline = INT64_MAX},
-		&bytes, &failure, err);
+	if (unpack(&(struct unpack_options){.format = DATA_UNPACK_TAR,
+			   .name = "snapshot.tar",
+			   .archive_fd = archive,
+			   .folder_fd = folder,
+			   .deadline = INT64_MAX},
+		    &bytes, &failure, err) < 0)
+		return error_context(err, "the snapshot");
+	return 0;
 }
 
 int attempt_write_job(struct attempt *a, struct error *err)

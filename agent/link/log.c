@@ -12,7 +12,7 @@
 static const char file[] = "user_logs/std_log.txt";
 
 // How often the end of a log may be refused, or be of other bytes, before it is given up.
-enum { TRIES = 8 };
+enum { TRIES = 6 };
 
 struct log_sender {
 	struct service *service; // the attempt's
