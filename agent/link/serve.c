@@ -21,7 +21,13 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 30000, BACKOFF_FIRST_MS = 250, BACKOFF_MAX_MS = 30000, REFUSED_MS = 2000 };
+enum {
+	WAIT_MS = 30000,
+	BACKOFF_FIRST_MS = 250,
+	BACKOFF_MAX_MS = 30000,
+	REFUSED_MS = 2000,
+	STALL_MS = 10000
+};
 
 struct server {
 	struct link *link;
@@ -103,7 +109,8 @@ static void write_poll(struct json_writer *w, const struct server *s, struct are
 	json_write_open_object(w);
 	json_write_member(w, "boot", s->boot);
 	json_write_member(w, "instance", s->instance);
-	json_write_member_int(w, "wait_ms", s->wait_ms);
+	// The first is answered at once: what is held may be near the end of its lease.
+	json_write_member_int(w, "wait_ms", s->answered ? s->wait_ms : 0);
 	json_write_member(w, "version", s->link->version);
 	json_write_member_bool(w, "draining", s->draining);
 	if (!s->answered || !s->link->attempts) {
@@ -152,9 +159,18 @@ static void tell(struct link *l, const struct json *list, enum told what)
 	}
 }
 
+// Polls renew the leases of what they name: one that is lost on the way must not cost them.
+static void keep_lease(struct server *s, const struct json *answer)
+{
+	int64_t third = json_get_integer(answer, "lease_ms", 0) / 3;
+	if (third > 0 && third < s->wait_ms)
+		s->wait_ms = third;
+}
+
 static void heed(struct server *s, const struct json *answer)
 {
 	struct error err;
+	keep_lease(s, answer);
 	const struct json *starts = json_get(answer, "starts"), *drain = json_get(answer, "drain");
 	tell(s->link, json_get(answer, "cancels"), TOLD_CANCEL);
 	tell(s->link, json_get(answer, "stale"), TOLD_STALE);
@@ -289,7 +305,8 @@ int link_serve(struct link *l, struct error *err)
 	s.service = service_open(&(struct service_settings){.url = l->credential.url,
 					 .token = l->credential.token,
 					 .ca = l->credential.ca,
-					 .cancel_fd = s.wake},
+					 .cancel_fd = s.wake,
+					 .stall_ms = STALL_MS},
 		err);
 	if (!s.service || attempt_resume_all(l, err) < 0)
 		return -1;
