@@ -426,7 +426,7 @@ def mark(controller, run):
 def test_requeued_elsewhere(jobs, controller, make_machine):
     """Its outputs are restored there; when the node returns its writes are refused and its job is ended."""
     alpha, beta = make_machine("alpha").start(), make_machine("beta")
-    run = jobs.submit(30)
+    run = jobs.submit(15)
     wait_for(lambda: len(checkpoint(controller, run)) > 1, "a checkpoint", 60)
     had = int(checkpoint(controller, run).split()[0])
     alpha.proxy.block()
@@ -465,7 +465,7 @@ def log_of(controller, run):
 def test_agent_replaced(jobs, controller, make_machine, tmp):
     """By another build, with jobs running: they are not touched."""
     machine = make_machine("alpha").start()
-    running = [jobs.submit(6, status=i) for i in range(2)]
+    running = [jobs.submit(4, status=i) for i in range(2)]
     records = [machine.folder(run, 1) / "run.json" for run in running]
     wait_for(lambda: all(log_of(controller, run) for run in running), "the logs", 60)
     before = [supervisor(record) for record in records]
