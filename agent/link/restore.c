@@ -121,6 +121,24 @@ static int restore_file(const struct restoring *r, const char *path, int parent,
 	return 0;
 }
 
+// The folder of `bytes`, never along a link and not out of outputs/: "" and ".." are no names to
+// the calls below. Files may have come to the controller before the folders that they lie in. -1:
+// there cannot be one.
+static int open_parent(struct restoring *r, const char *bytes, const char **name)
+{
+	int fd = outputs_parent_open(&r->parent, r->outputs, bytes, name);
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	cleanup_fd int at = outputs_open_beneath(r->outputs, ".", O_RDONLY | O_DIRECTORY);
+	for (const char *p = bytes, *slash; at >= 0 && (slash = strchr(p, '/')); p = slash + 1) {
+		cleanup_free char *folder = xstrndup(p, (size_t)(slash - p));
+		int below = outputs_make_beneath(at, folder);
+		close(at);
+		at = below;
+	}
+	return at < 0 ? -1 : outputs_parent_open(&r->parent, r->outputs, bytes, name);
+}
+
 static int restore_one(struct restoring *r, const struct json *file, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
@@ -129,8 +147,7 @@ static int restore_one(struct restoring *r, const struct json *file, struct erro
 	if (!path || !kind || !starts_with(path, top))
 		return error_set(err, ERROR_INVALID, "the list of the run's files cannot be read");
 	const char *bytes = service_name_bytes(&a, path + strlen(top));
-	// Never along a link, and not out of the folder: a name with ".." is refused by the kernel.
-	int parent = bytes ? outputs_parent_open(&r->parent, r->outputs, bytes, &name) : -1;
+	int parent = bytes ? open_parent(r, bytes, &name) : -1;
 	if (parent < 0 || streq(name, "..") || streq(name, ".") || !*name)
 		return error_set(err, ERROR_INVALID, "%s is no name for a file here", path);
 	if (streq(kind, "file"))

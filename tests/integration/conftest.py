@@ -33,7 +33,7 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="also what takes minutes and gigabytes")
     parser.addoption("--vm", action="store_true", help="also what only a machine of its own allows")
     parser.addoption(
-        "--campaign", type=int, default=10, metavar="N", help="how many pulls the kill test breaks"
+        "--campaign", type=int, default=10, metavar="N", help="how often the kill tests kill"
     )
 
 

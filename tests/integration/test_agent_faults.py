@@ -267,6 +267,7 @@ def leave(controller):
     controller.old = {
         "outputs/d": (folder, b""),
         "outputs/d/large": old_file(bytes(range(256)) * 40_000),
+        "outputs/e/f/x": old_file(b"before its folders"),
         "outputs/empty": old_file(b""),
         "outputs/grown": old_file(b"finished more", complete=False, finished=8),
         "outputs/half": old_file(b"half of a checkpoint", complete=False, finished=0),
@@ -291,11 +292,14 @@ def test_restore(joined, busybox, controller):  # noqa: F811
         assert ended(controller)["result"] == "Failed"
         forgotten(joined)
     log = controller.files["user_logs/std_log.txt"].decode("utf-8", "surrogateescape").splitlines()
-    names = [".", "./100% \udcff", "./d", "./d/large", "./empty", "./grown", "./l"]
-    assert log[:7] == names
-    assert log[7:9] == ["finished", hashlib.sha256(bytes(range(256)) * 40_000).hexdigest() + "  -"]
-    assert log[9:12] == ["../../etc/passwd", "odd640 1700000000", "750"]
-    assert "No such file" in log[12]
+    names = [".", "./100% \udcff", "./d", "./d/large", "./e", "./e/f", "./e/f/x", "./empty"]
+    assert log[:10] == [*names, "./grown", "./l"]
+    assert log[10:12] == [
+        "finished",
+        hashlib.sha256(bytes(range(256)) * 40_000).hexdigest() + "  -",
+    ]
+    assert log[12:15] == ["../../etc/passwd", "odd640 1700000000", "750"]
+    assert "No such file" in log[15]
     (run,) = runs(joined)
     assert run.name == f"{RUN}.2"
     assert (run / "1/outputs/grown").read_bytes() == b"finishedmore\n"

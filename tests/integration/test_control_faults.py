@@ -415,12 +415,55 @@ def test_link_blocked(pytestconfig, jobs, make_machine):
     assert requeued > 0
 
 
+def disturb(chance, kind, machine, controller):
+    if kind == "agent":
+        machine.kill()
+        time.sleep(chance.choice([0, 0.5, LEASE * 1.5]) * chance.random())
+        machine.start()
+    elif kind == "controller":
+        controller.kill()
+        time.sleep(chance.random())
+        controller.start()
+    else:
+        machine.proxy.block() if chance.random() < 0.5 else machine.proxy.cut()
+        time.sleep(chance.choice([0.3, LEASE * 1.5]) * chance.random())
+        machine.proxy.open()
+
+
+def test_all_at_once(pytestconfig, jobs, controller, make_machine):
+    """Two nodes, and everything in any order."""
+    chance = seeded()
+    machines = [make_machine(name).start() for name in ("alpha", "beta")]
+    rounds = max(3, pytestconfig.getoption("--campaign") // 5)
+    requeued = 0
+    for _ in range(rounds):
+        if jobs.unfinished() < 3:
+            jobs.submit(chance.choice([0.2, 4]), status=len(jobs.status) % 3)
+        kind = chance.choice(["agent", "agent", "controller", "link"])
+        disturb(chance, kind, chance.choice(machines), controller)
+        time.sleep(chance.choice([0.1, 1]) * chance.random())
+    jobs.wait()
+    for run in jobs.status:
+        requeued += check_run(jobs, run, machines, attempts=1 + rounds) > 1
+    print(f"{rounds} disturbances, {len(jobs.status)} runs, {requeued} of them requeued")
+
+
 # ---- a node that does not return, or is another
 
 
-def mark(controller, run):
-    """What the stale attempt could still change."""
-    return {k: (v["size"], v["sha256"]) for k, v in files_of(controller, run).items()}
+def assert_stale(controller, run, folder):
+    """Whatever the token of an attempt that was lost would write."""
+    token = json.loads((folder / "start.json").read_text())["token"]
+    files = f"/v1/runs/{run}/files/outputs/lines"
+    append = {"Content-Range": "bytes 0-0/*"}
+    change = {"changes": [{"do": "remove", "path": "outputs/lines"}]}
+    for reply in (
+        controller.patch(files, b"x", token=token, headers=append),
+        controller.put(files, b"x", token=token, headers={"Stoker-Sha256": digest(b"x")}),
+        controller.post(f"/v1/runs/{run}/changes", change, token=token),
+        controller.put(f"/v1/runs/{run}/manifest", {"files": 0, "bytes": 0}, token=token),
+    ):
+        assert (reply.status, reply.code) == (409, "stale"), reply
 
 
 def test_requeued_elsewhere(jobs, controller, make_machine):
@@ -436,6 +479,7 @@ def test_requeued_elsewhere(jobs, controller, make_machine):
     wait_for(lambda: b"restored" in log_of(controller, run), "its log", 60)
     said = log_of(controller, run).decode().split("restored ")[1]
     assert int(said.split()[0]) >= had
+    assert_stale(controller, run, alpha.stoker.state / f"node/attempts/{run}.1")
     record = alpha.folder(run, 1) / "run.json"
     assert json.loads(record.read_text())["state"] == "Running"
     alpha.proxy.open()
@@ -493,3 +537,24 @@ def supervisor(record):
 def version(controller):
     (shown,) = controller.get("/v1/nodes").json["nodes"]
     return shown["version"]
+
+
+def test_start_said_twice(controller):
+    """The second answer may be the one that nobody hears: the tokens of the first are good as well."""
+    node_token = controller.post(
+        "/v1/nodes", {"name": "hand", "version": "1"}, token=controller.join
+    ).json["token"]
+    job = {"custom_docker_image": "x", "entry_script": "main.sh"}
+    run = controller.post("/v1/runs", {"job": job, "snapshot": None}).json["id"]
+    poll = {"boot": "b", "instance": "i", "wait_ms": 0, "version": "1", "draining": False}
+    poll["resources"] = {"cpus": 8, "memory": 1 << 40, "disk": 1 << 40}
+    poll.update(images=[], environments=[], attempts=[])
+    controller.post("/v1/node/poll", poll, token=node_token)  # it has room: the run is its
+    tokens = []
+    for _ in range(3):
+        (start,) = controller.post("/v1/node/poll", poll, token=node_token).json["starts"]
+        assert (start["run"], start["restore"]) == (run, False)
+        tokens += [start["token"], start["job_token"]]
+    assert len(set(tokens)) == 6
+    for token in tokens:
+        assert controller.get(f"/v1/runs/{run}", token=token).status == 200
