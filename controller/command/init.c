@@ -64,7 +64,7 @@ int command_init(struct command *c, int argc, char **argv, struct error *err)
 		return error_set(err, ERROR_INVALID,
 			"%s is in use already; further tokens: stoker-controller token create",
 			database_is_shared(c->controller.db) ? "the database" : c->settings.data);
-	struct blobs *blobs = blobs_open(c->settings.files, err);
+	struct blobs *blobs = blobs_open(c->settings.files, c->controller.db, err);
 	if (!blobs)
 		return -1;
 	blobs_close(blobs);

@@ -191,7 +191,7 @@ static int open_and_serve(struct command *c, const struct place *p, struct error
 		return -1;
 	k->hub = hub_new();
 	database_on_notify(k->db, tell_hub, k->hub);
-	k->blobs = blobs_open(c->settings.files, err);
+	k->blobs = blobs_open(c->settings.files, k->db, err);
 	int rc = k->blobs ? command_has_tokens(c, &has, err) : -1;
 	if (rc == 0 && !has)
 		rc = error_set(err, ERROR_INVALID,

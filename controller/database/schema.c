@@ -82,8 +82,9 @@ static const char *const initial[] = {
 	" PRIMARY KEY (run, path))",
 	"CREATE TABLE snapshot (sha256 TEXT PRIMARY KEY, blob TEXT NOT NULL, size BIGINT NOT NULL,"
 	" used BIGINT NOT NULL)",
-	// Of an object store, which no version has yet: a blob's pieces, the small ones at its end
-	// in the table itself.
+	// Of an object store: a blob's pieces (files/pieces.h), the small ones at its end in the
+	// table
+	// itself. `data`: the bytes, or of an object the SHA-256 of each MiB.
 	"CREATE TABLE piece (blob TEXT NOT NULL, start BIGINT NOT NULL, size BIGINT NOT NULL,"
 	" object TEXT, data @BYTES@, PRIMARY KEY (blob, start))",
 	// Blobs that nothing needs any more; removed behind the transaction that left them.
@@ -100,8 +101,18 @@ static const char *const initial[] = {
 	NULL,
 };
 
+static const char *const objects[] = {
+	// Objects of the store that are nobody's: being written (doomed 0; `upload`: in parts), or
+	// needed no more (1). Removed when `due` is over.
+	"CREATE TABLE stray_object (name TEXT PRIMARY KEY, due BIGINT NOT NULL,"
+	" doomed BIGINT NOT NULL, upload TEXT)",
+	"CREATE INDEX stray_object_due ON stray_object (due)",
+	NULL,
+};
+
 // @BYTES@ is BLOB or BYTEA; @BYTEWISE@ is nothing or COLLATE "C".
 const struct migration migrations[] = {
 	{1, initial},
+	{2, objects},
 };
 const size_t migration_count = array_size(migrations);

@@ -4,6 +4,7 @@
 #include "base/time.h"
 #include "controller/files/blobs_hash.h"
 #include "controller/files/blobs_internal.h"
+#include "controller/files/s3_address.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,14 +25,15 @@ struct blob_writer {
 	char id[BLOB_ID_SIZE];
 };
 
-struct blobs *blobs_open(const char *where, struct error *err)
+struct blobs *blobs_open(const char *where, struct database *db, struct error *err)
 {
-	if (strstr(where, "://")) {
-		error_set(err, ERROR_INVALID,
-			"files: %s: this version keeps files in a folder only; name one", where);
+	if (strstr(where, "://") && !s3_address_is(where)) {
+		error_set(err, ERROR_INVALID, "files: %s: name a folder or s3://BUCKET/PREFIX",
+			where);
 		return NULL;
 	}
-	struct blob_store *store = blob_folder_open(where, err);
+	struct blob_store *store =
+		s3_address_is(where) ? blob_s3_open(where, db, err) : blob_folder_open(where, err);
 	if (!store)
 		return NULL;
 	sha256_prepare();

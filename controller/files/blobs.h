@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bytes of files: blobs that only grow, under random names, in a folder (blobs_folder.c). Which
-// blob a path of a run is, is a matter of the tables. Many threads, and with a shared folder many
-// controllers, may use it; a blob has one writer at a time.
+// The bytes of files: blobs that only grow, under random names, in a folder (blobs_folder.c) or as
+// objects of an S3-compatible store (blobs_s3.c). Which blob a path of a run is, is a matter of the
+// tables. Many threads, and many controllers on one place, may use it; a blob has one writer at a
+// time.
 #pragma once
 
 #include "base/error.h"
@@ -16,8 +17,9 @@ enum { BLOB_ID_SIZE = 33 }; // 32 hexadecimal digits
 struct blobs;
 struct blob_writer;
 
-// A folder, made if it is not there. ERROR_INVALID for the address of anything else.
-struct blobs *blobs_open(const char *where, struct error *err);
+// A folder, made if it is not there, or s3://… (s3_address.h), which keeps what is where in the
+// database: that stays open until blobs_close(). ERROR_INVALID for the address of anything else.
+struct blobs *blobs_open(const char *where, struct database *db, struct error *err);
 void blobs_close(struct blobs *b);
 // Does it answer and take writes? For /healthz.
 int blobs_ping(struct blobs *b, struct error *err);

@@ -32,3 +32,4 @@ struct blob_store {
 };
 
 struct blob_store *blob_folder_open(const char *path, struct error *err);
+struct blob_store *blob_s3_open(const char *where, struct database *db, struct error *err);

@@ -14,6 +14,7 @@ import urllib.parse
 
 import node
 import pytest
+import s3server
 
 BINARY = os.environ.get(
     "STOKER_CONTROLLER_BINARY", str(pathlib.Path(node.BINARY).with_name("stoker-controller"))
@@ -161,12 +162,29 @@ def quote(path):
 
 
 @pytest.fixture
-def make_controller(tmp):
+def file_store(request, tmp):
+    """Where controllers keep files: BOTH_STORES makes a test of it for each. None, or the server."""
+    if getattr(request, "param", "folder") == "folder":
+        yield None
+        return
+    server = s3server.S3Server(tmp / "s3")
+    yield server
+    server.stop()
+
+
+BOTH_STORES = pytest.mark.parametrize("file_store", ["folder", "s3"], indirect=True)
+
+
+@pytest.fixture
+def make_controller(tmp, file_store):
     """A function that makes controllers, started; ended at the end, which must go well."""
     made = []
 
-    def make(*, start=True, **kw):
-        made.append(Controller(tmp / f"controller{len(made)}", **kw))
+    def make(*, start=True, options=(), env=None, **kw):
+        if file_store:
+            options = [*options, "--files", file_store.address()]
+            env = {**s3server.ENVIRONMENT, **(env or {})}
+        made.append(Controller(tmp / f"controller{len(made)}", options, env=env, **kw))
         return made[-1].start() if start else made[-1]
 
     yield make

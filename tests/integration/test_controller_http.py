@@ -438,6 +438,7 @@ def read_until(s, text):
     return got
 
 
+@lab.BOTH_STORES
 def test_bytes_come_back(writing):
     data = os.urandom(20 * MIB)
     append(writing, 0, data)
@@ -453,6 +454,7 @@ def test_bytes_come_back(writing):
         assert writing.get(LOG).body == data
 
 
+@lab.BOTH_STORES
 def test_follower(writing):
     append(writing, 0, b"first\n")
     with follow(writing) as s:
@@ -467,6 +469,7 @@ def test_follower(writing):
     writing.start()
 
 
+@lab.BOTH_STORES
 def test_followers_are_not_ended_by_silence_of_the_log(make_controller):
     c = make_controller(start=False)
     write_settings(c, "limits: {idle: 1s}\n")
@@ -480,6 +483,7 @@ def test_followers_are_not_ended_by_silence_of_the_log(make_controller):
         read_until(s, b"second\n")
 
 
+@lab.BOTH_STORES
 def test_follower_that_is_gone_or_does_not_read_is_ended(make_controller):
     c = make_controller(start=False)
     write_settings(c, "limits: {idle: 1s}\n")

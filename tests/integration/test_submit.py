@@ -10,7 +10,9 @@ import pytest
 from test_agent import agent
 from test_run import _busybox, busybox, runs, wait_for, write_job  # noqa: F401
 
-from controller import controller, make_controller  # noqa: F401
+from controller import BOTH_STORES, controller, make_controller  # noqa: F401
+
+pytestmark = BOTH_STORES
 
 
 @pytest.fixture

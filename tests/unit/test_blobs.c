@@ -24,7 +24,7 @@ static int set_up(void **state)
 	struct error err;
 	snprintf(p.path, sizeof(p.path), "/tmp/test_blobs.XXXXXX");
 	assert_non_null(mkdtemp(p.path));
-	p.blobs = blobs_open(p.path, &err);
+	p.blobs = blobs_open(p.path, NULL, &err);
 	assert_non_null(p.blobs);
 	blob_id_make(p.id);
 	*state = &p;
@@ -107,7 +107,7 @@ static void test_two_controllers(void **state)
 	struct place *p = *state, other = *p;
 	struct error err;
 	uint64_t size;
-	other.blobs = blobs_open(p->path, &err);
+	other.blobs = blobs_open(p->path, NULL, &err);
 	append(p, 0, "one", &size);
 	assert_int_equal(append(&other, 3, "two", &size), 0);
 	assert_int_equal(append(p, 3, "two", &size), 1);
