@@ -12,8 +12,6 @@ from test_run import _busybox, busybox, runs, wait_for, write_job  # noqa: F401
 
 from controller import BOTH_STORES, controller, make_controller  # noqa: F401
 
-pytestmark = BOTH_STORES
-
 
 @pytest.fixture
 def machine(make_stoker, controller):  # noqa: F811
@@ -35,6 +33,7 @@ def user(make_stoker, controller, tmp):  # noqa: F811
     return stoker
 
 
+@BOTH_STORES
 def test_follow(user, machine, busybox, tmp):  # noqa: F811
     """The log comes as the script prints it, the status is the script's."""
     lines = "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; exit 3\n"
@@ -53,6 +52,7 @@ def test_follow(user, machine, busybox, tmp):  # noqa: F811
     assert shown["attempts"][0]["node"] == "alpha" and shown["job"]["entry_script"] == "main.sh"
 
 
+@BOTH_STORES
 def test_download(user, machine, busybox, controller, tmp):  # noqa: F811
     """Results of all shapes come back as they were, also what was changed in between."""
     script = """
@@ -101,6 +101,7 @@ sleep 11; rm outputs/gone; echo two >> outputs/d/a; head -c 100 /dev/urandom >> 
     assert not file["fetched"]
 
 
+@BOTH_STORES
 def test_cancel(user, machine, busybox, tmp):  # noqa: F811
     """One that runs is asked to end; one that waits is gone at once."""
     job = write_job(tmp / "job", busybox, "echo go; exec sleep 300\n")
@@ -114,6 +115,7 @@ def test_cancel(user, machine, busybox, tmp):  # noqa: F811
     assert user("cancel", waits).stdout == f"{waits}: Canceled\n"
 
 
+@BOTH_STORES
 def test_others_do_not_see_it(user, busybox, controller, tmp):  # noqa: F811
     run = user("submit", write_job(tmp / "job", busybox)).stdout.strip()
     eve = controller.make_token("user", user="eve")
@@ -123,6 +125,7 @@ def test_others_do_not_see_it(user, busybox, controller, tmp):  # noqa: F811
         user.fails(*verb, needles=[f"there is no run {run}"])
 
 
+@BOTH_STORES
 def test_bad_jobs(user, busybox, tmp):  # noqa: F811
     """What cannot run anywhere is refused here, with the line and the key."""
     job = write_job(tmp / "job", busybox, inputs=[{"name": "d", "kind": "bind", "path": "data"}])
