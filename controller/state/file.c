@@ -308,12 +308,11 @@ int file_remove(struct database_tx *tx, struct arena *a, const char *run, const 
 		database_values(database_text(run), database_integer(gone)), err);
 }
 
-int file_move(struct database_tx *tx, struct arena *a, const char *run, const char *from,
+int file_move_top(struct database_tx *tx, struct arena *a, const char *run, const char *from,
 	const char *to, struct error *err)
 {
 	const char *inside = arena_printf(a, "%s/", from);
-	if (file_path_check(from, err) < 0 || file_path_check(to, err) < 0 ||
-		check_below_top(from, err) < 0 || check_below_top(to, err) < 0)
+	if (file_path_check(from, err) < 0 || file_path_check(to, err) < 0)
 		return -1;
 	if (starts_with(to, inside))
 		return error_set(err, ERROR_INVALID, "%s cannot be moved into itself", from);
@@ -331,6 +330,14 @@ int file_move(struct database_tx *tx, struct arena *a, const char *run, const ch
 	if (moved < 0)
 		return -1;
 	return moved ? 0 : error_set(err, ERROR_NOT_FOUND, "there is no %s", from);
+}
+
+int file_move(struct database_tx *tx, struct arena *a, const char *run, const char *from,
+	const char *to, struct error *err)
+{
+	if (check_below_top(from, err) < 0 || check_below_top(to, err) < 0)
+		return -1;
+	return file_move_top(tx, a, run, from, to, err);
 }
 
 int file_manifest(struct database_tx *tx, struct arena *a, const char *run, struct error *err)

@@ -61,6 +61,9 @@ int file_remove(struct database_tx *tx, struct arena *a, const char *run, const 
 	struct error *err);
 int file_move(struct database_tx *tx, struct arena *a, const char *run, const char *from,
 	const char *to, struct error *err);
+// The same also of outputs, logs … themselves, which for others stay folders.
+int file_move_top(struct database_tx *tx, struct arena *a, const char *run, const char *from,
+	const char *to, struct error *err);
 int file_manifest(struct database_tx *tx, struct arena *a, const char *run, struct error *err);
 // All of a run that is being removed: its blobs become garbage.
 int file_remove_all(struct database_tx *tx, struct arena *a, const char *run, struct error *err);

@@ -52,7 +52,7 @@ static int keep_logs(struct database_tx *tx, struct arena *a, const char *run, i
 	static const char *const tops[] = {"user_logs", "logs", "system_logs"};
 	for (size_t i = 0; i < array_size(tops); i++) {
 		const char *to = arena_printf(a, "attempts/%lld/%s", (long long)attempt, tops[i]);
-		if (file_move(tx, a, run, tops[i], to, err) < 0) {
+		if (file_move_top(tx, a, run, tops[i], to, err) < 0) {
 			if (err->kind != ERROR_NOT_FOUND)
 				return -1;
 			error_clear(err);

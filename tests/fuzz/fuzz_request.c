@@ -114,7 +114,7 @@ static void begin(void)
 	snprintf(path, sizeof(path), "%s/db", lab.folder);
 	lab.controller.db = database_open(path, &err);
 	snprintf(path, sizeof(path), "%s/files", lab.folder);
-	lab.controller.blobs = lab.controller.db ? blobs_open(path, &err) : NULL;
+	lab.controller.blobs = lab.controller.db ? blobs_open(path, lab.controller.db, &err) : NULL;
 	const struct server_options o = {.address = "127.0.0.1",
 		.connections = 100,
 		.idle_ms = 2000,

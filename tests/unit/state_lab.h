@@ -58,7 +58,7 @@ static inline int lab_set_up(void **state)
 		url ? url : arena_printf(&l->arena, "%s/controller.db", l->folder), &l->err);
 	if (!l->c.db)
 		fail_msg("%s", l->err.text);
-	l->c.blobs = blobs_open(arena_printf(&l->arena, "%s/files", l->folder), &l->err);
+	l->c.blobs = blobs_open(arena_printf(&l->arena, "%s/files", l->folder), l->c.db, &l->err);
 	assert_non_null(l->c.blobs);
 	l->c.limits = controller_limits_default;
 	l->now = 1700000000000;
