@@ -8,7 +8,8 @@
 
 enum {
 	LOST_MAX = 100,
-	GAP_MS = 10 * 1000,
+	GAP_MIN_MS = 2500,
+	GAP_MAX_MS = 10 * 1000,
 	GARBAGE_MAX = 200,
 	GARBAGE_MS = 60 * 1000,
 	SNAPSHOT_MS = 24 * 3600 * 1000
@@ -58,6 +59,7 @@ static int keep_logs(struct database_tx *tx, struct arena *a, const char *run, i
 			error_clear(err);
 		}
 	}
+	database_notify(tx, arena_printf(a, "file/%s", run)); // of those who follow them
 	return 0;
 }
 
@@ -191,12 +193,19 @@ static int drop_snapshots(struct database_tx *tx, void *data, struct error *err)
 		database_values(database_integer(k->now - SNAPSHOT_MS)), err);
 }
 
+// It comes every second. After a longer time nobody may have been able to renew a lease.
+static bool was_away(const struct controller *c, int64_t now)
+{
+	int64_t most = c->limits.lease_ms / 3;
+	most = most > GAP_MAX_MS ? GAP_MAX_MS : most < GAP_MIN_MS ? GAP_MIN_MS : most;
+	return now < c->housekept || now - c->housekept > most;
+}
+
 int housekeeping(struct controller *c, int64_t now, struct error *err)
 {
 	enum { SNAPSHOT_EVERY = 600 };
 	struct chores k = {.controller = c, .now = now};
-	bool away = now < c->housekept || now - c->housekept > GAP_MS;
-	int rc = away ? housekeeping_begin(c, now, err) : 0;
+	int rc = was_away(c, now) ? housekeeping_begin(c, now, err) : 0;
 	if (rc == 0)
 		rc = database_read(c->db, look, &k, err);
 	if (rc == 0 && k.any)

@@ -16,7 +16,7 @@ import ociimage
 import pytest
 import registries
 
-pytest_plugins = ["condalab", "controller"]
+pytest_plugins = ["condalab", "controller", "shared_controllers"]
 
 PR_SET_CHILD_SUBREAPER = 36
 # What the kernel says when something is wrong, as a pattern; both file systems also say what is fine.

@@ -15,6 +15,12 @@ import time
 PATIENCE_S = 60
 
 
+def limits(**more):
+    """For clients that ask as fast as they can."""
+    values = {"user_rate": 10000, "node_rate": 10000, **more}
+    return "limits: {" + ", ".join(f"{k}: {v}" for k, v in values.items()) + "}\n"
+
+
 class Client:
     """`answers` counts what was answered by which controller."""
 
@@ -49,6 +55,12 @@ def join(controllers, token, name):
     made = Client(controllers, token).request("POST", "/v1/nodes", body)
     assert made.status == 201, made
     return Client(controllers, made.json["token"])
+
+
+def starts_of(node):
+    """What a node with one CPU is told to start."""
+    body = {"wait_ms": 5000, "attempts": [], "resources": {"cpus": 1, "memory": 2**34}}
+    return node.request("POST", "/v1/node/poll", body).json["starts"]
 
 
 def line_of(run, number):
@@ -112,7 +124,7 @@ class Load:
 
     def _work(self, client):
         held, says = {}, {}  # run -> token; run -> its last words
-        document = {"boot": "b", "instance": "i", "wait_ms": 1000, "version": "1",
+        document = {"boot": "b", "instance": "i", "wait_ms": 100, "version": "1",
                     "resources": {"cpus": 4, "memory": 2**34}}  # fmt: skip
         while self.working:
             answer = client.request(

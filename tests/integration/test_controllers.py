@@ -8,41 +8,6 @@ import threading
 import time
 
 import load
-import postgres
-import pytest
-
-
-@pytest.fixture(scope="module")
-def server():
-    server = postgres.Postgres()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def make_shared(make_controller, server, tmp):
-    """A function that makes controllers on one PostgreSQL and one folder."""
-    server.wait()
-    server.clear()
-    made = []
-
-    def make(**more):
-        options = ["--database", server.url, "--files", tmp / "files"]
-        c = make_controller(options=options, initialise=not made, start=False)
-        if made:
-            c.admin, c.join = made[0].admin, made[0].join
-            c.folder.mkdir()
-        (c.folder / "controller.yaml").write_text(limits(**more))
-        made.append(c)
-        return c.start()
-
-    return make
-
-
-def limits(**more):
-    """For clients that ask as fast as they can."""
-    values = {"user_rate": 10000, "node_rate": 10000, **more}
-    return "limits: {" + ", ".join(f"{k}: {v}" for k, v in values.items()) + "}\n"
 
 
 def wait_for(what, seconds=20):
@@ -54,7 +19,7 @@ def wait_for(what, seconds=20):
 
 def test_sqlite_controller_killed_under_load(make_controller, pytestconfig):
     c = make_controller(start=False)
-    (c.folder / "controller.yaml").write_text(limits())
+    (c.folder / "controller.yaml").write_text(load.limits())
     c.start()
     work = load.Load([c])
     rounds = pytestconfig.getoption("--campaign")
@@ -73,28 +38,28 @@ def test_sqlite_controller_killed_under_load(make_controller, pytestconfig):
     assert count >= rounds and sum(n.failures for n in work.nodes + work.users) >= rounds
 
 
-def test_postgres_restarts_under_load(make_shared, server):
+def test_postgres_restarts_under_load(make_shared, shared_server):
     c = make_shared()
     work = load.Load([c], pause=0.02)
     try:
         for how in (signal.SIGINT, signal.SIGKILL, signal.SIGINT):
             time.sleep(random.uniform(1, 2))
-            server.restart(how)
+            shared_server.restart(how)
             work.check()
     finally:
         count = work.stop()
     assert count > 20
 
 
-def test_postgres_away_for_longer_than_a_lease(make_shared, server):
+def test_postgres_away_for_longer_than_a_lease(make_shared, shared_server):
     """No run is taken from its node: it could not renew its lease."""
     c = make_shared(lease="3s")
     work = load.Load([c], pause=0.2)
     try:
         time.sleep(1)
-        server.stop()
+        shared_server.stop()
         time.sleep(12)
-        server.start()
+        shared_server.start()
         time.sleep(2)
     finally:
         count = work.stop()
@@ -218,3 +183,11 @@ def test_requests_at_once_at_both(make_shared):
     body = {"metrics": [{"name": "loss", "value": i} for i in range(10)]}
     assert together(16, "POST", f"/v1/runs/{run}/metrics", body, token=user) == [204] * 16
     assert len(b.get(f"/v1/runs/{run}/metrics").json["metrics"]) == 160
+    node = load.join([a], a.join, "does")
+    [start] = load.starts_of(node)
+    path, token = f"/v1/runs/{start['run']}/files/outputs/m", start["token"]
+    where = {"Content-Range": "bytes 0-0/*"}
+    assert set(together(8, "PATCH", path, b"x", token=token, headers=where)) == {200, 416}
+    body = {"name": "m", "run": start["run"], "path": "outputs/m"}
+    assert together(16, "POST", "/v1/models", body, token=user) == [201] * 16
+    assert sorted(reply.json["version"] for reply in replies) == list(range(1, 17))
