@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
+#include "agent/config/labels.h"
 #include "agent/link/link.h"
 
 #include <unistd.h>
@@ -29,6 +30,8 @@ int command_agent(struct command *c, int argc, char **argv, struct error *err)
 		credential_load(c->store->state_fd, &a, &link.credential, err) < 0)
 		return -1;
 	link.store = c->store;
+	link.settings = &c->config;
+	link.labels = labels_merge(&a, &link.credential.labels, &c->config.labels);
 	link.config = c->overrides.config;
 	link.version = STOKER_VERSION;
 	if (link_serve(&link, err) < 0)

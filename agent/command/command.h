@@ -23,7 +23,7 @@ command_fn command_pull, command_images, command_inspect, command_rmi, command_p
 	command_devices, command_runtime, command_stats, command_logs, command_exec, command_show,
 	command_outputs, command_validate, command_env, command_login, command_submit, command_runs,
 	command_cancel, command_download, command_nodes, command_models, command_join,
-	command_agent;
+	command_agent, command_leave, command_node;
 
 // options_parse() with the options that every verb has (--config, --state-dir, --run-dir) added to
 // the verb's own; marks usage errors.
@@ -51,6 +51,9 @@ struct command_pull {
 	enum pull_policy policy;
 	bool quiet;
 	int *canceled;
+	// Compressed bytes that are here, of all; NULL.
+	void (*progress)(void *data, uint64_t done, uint64_t total);
+	void *data;
 };
 int command_pull_image(struct command *c, const struct command_pull *o, struct pull_result *result,
 	struct store_layers *layers, struct error *err);

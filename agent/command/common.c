@@ -95,6 +95,8 @@ int command_pull_image(struct command *c, const struct command_pull *o, struct p
 		.canceled = o->canceled,
 	};
 	progress_init(&progress, o->reference);
+	progress.bytes = o->progress;
+	progress.data = o->data;
 	return pull_image(c->store, &options, result, layers, err);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/command.h"
+#include "agent/config/labels.h"
 #include "agent/link/credential.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -39,11 +40,14 @@ int command_join(struct command *c, int argc, char **argv, struct error *err)
 {
 	const char *token_file = NULL, *ca = NULL;
 	struct join_request q = {0};
+	cleanup_arena struct arena a = {0};
+	cleanup_option_strings struct option_strings labels = {0};
 	const struct option options[] = {
 		{OPTION_STRING, 0, "token", "TOKEN", "a join token", &q.token},
 		{OPTION_STRING, 0, "token-file", "FILE", "where it stands", &token_file},
 		{OPTION_STRING, 0, "name", "NAME", "of the node; the host's if not given", &q.name},
 		{OPTION_STRING, 0, "ca", "FILE", "certificates (PEM) to trust as well", &ca},
+		{OPTION_STRINGS, 0, "label", "NAME=VALUE", "for the controller's users", &labels},
 		{OPTION_FLAG, 0, "replace", NULL, "the node that has this name, if there is one",
 			&q.replace},
 		{OPTION_END},
@@ -53,6 +57,10 @@ int command_join(struct command *c, int argc, char **argv, struct error *err)
 	int rc = command_options(c, options, &usage, false, argc, argv, &rest, &count, err);
 	if (rc != OPTIONS_OK)
 		return rc == OPTIONS_HELP ? 0 : -1;
+	if (labels_parse(labels.items, labels.count, &a, &q.labels, err) < 0) {
+		c->usage_error = true;
+		return -1;
+	}
 	cleanup_buffer struct buffer read = {0};
 	cleanup_free char *ca_path = ca ? path_absolute(ca, err) : NULL;
 	if ((ca && !ca_path) || (!q.token && command_read_token(token_file, &read, err) < 0))

@@ -165,10 +165,25 @@ static void log_phases(struct progress *p, const struct pull_layer_progress *lay
 	}
 }
 
+static void tell_bytes(
+	const struct progress *p, const struct pull_layer_progress *layers, size_t count)
+{
+	uint64_t done = 0, total = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (layers[i].phase == PULL_PRESENT)
+			continue;
+		done += layers[i].phase == PULL_DONE ? layers[i].size : layers[i].fetched;
+		total += layers[i].size;
+	}
+	p->bytes(p->data, done, total);
+}
+
 void progress_update(
 	void *data, enum pull_phase phase, const struct pull_layer_progress *layers, size_t count)
 {
 	struct progress *p = data;
+	if (p->bytes && count)
+		tell_bytes(p, layers, count);
 	if (p->terminal)
 		draw(p, phase, layers, count);
 	else

@@ -19,6 +19,8 @@ struct progress {
 	double rate;	       // bytes per second, smoothed
 	unsigned char *phases; // last phase shown per layer, for log lines
 	size_t count;
+	void (*bytes)(void *data, uint64_t done, uint64_t total); // is told too; NULL
+	void *data;
 };
 
 void progress_init(struct progress *p, const struct oci_reference *reference);

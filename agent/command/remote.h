@@ -26,6 +26,13 @@ const char *remote_text(const struct json *object, const char *key);
 int remote_print_json(const struct json *document, struct error *err);
 // Like `stoker show` does of a local one.
 void remote_print_run(const struct json *run);
+// A node's "resources", line by line; nothing of what is none.
+void remote_print_resources(const struct json *has);
+// "40 % of 1.2 GB, 35 MB/s", or "" of what is none.
+enum { REMOTE_PROGRESS_SIZE = 80 };
+const char *remote_progress(const struct json *progress, char text[REMOTE_PROGRESS_SIZE]);
+// Say on standard error what becomes of the run until it prints, or has ended.
+int remote_wait(struct service *s, const char *run_id, struct error *err);
 int remote_show(const char *name, bool json, struct error *err);
 // Its log from the last `tail` lines on (-1: all), also of further attempts; until the run has
 // ended if `follow`.

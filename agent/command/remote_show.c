@@ -37,13 +37,26 @@ static void print_upload(const struct json *upload)
 		format_size((uint64_t)json_get_integer(upload, "bytes", 0), size));
 }
 
+static void print_phase(const struct json *run)
+{
+	const struct json *progress = json_get(run, "progress");
+	char text[REMOTE_PROGRESS_SIZE];
+	cleanup_free char *line = NULL;
+	if (!json_get_string(run, "phase"))
+		return;
+	line = xasprintf("%s%s%s", remote_text(run, "phase"), progress ? " " : "",
+		remote_progress(progress, text));
+	print_safe("phase", line);
+}
+
 void remote_print_run(const struct json *run)
 {
 	const struct json *cause = json_get(run, "cause");
 	print_safe("run", remote_text(run, "id"));
 	print_safe("state", remote_text(run, "state"));
-	if (json_get_string(run, "phase"))
-		print_safe("phase", remote_text(run, "phase"));
+	if (json_get_string(run, "reason"))
+		print_safe("waits", remote_text(run, "reason"));
+	print_phase(run);
 	if (json_get_string(cause, "message"))
 		print_safe("cause", remote_text(cause, "message"));
 	print_safe("user", remote_text(run, "user"));
@@ -200,7 +213,11 @@ int remote_follow(struct service *s, const char *run_id, struct error *err)
 	cleanup_arena struct arena a = {0};
 	const struct json *run;
 	struct output o = {0};
-	if (remote_find_run(s, run_id, &a, &run, err) < 0 || follow_log(s, &a, &run, &o, err) < 0)
+	if (remote_find_run(s, run_id, &a, &run, err) < 0)
+		return -1;
+	if (json_get_string(run, "reason"))
+		fprintf(stderr, "%s: %s\n", run_id, remote_text(run, "reason"));
+	if (remote_wait(s, run_id, err) < 0 || follow_log(s, &a, &run, &o, err) < 0)
 		return -1;
 	const struct json *cause = json_get(run, "cause");
 	bool completed = streq(remote_text(run, "state"), "Completed");

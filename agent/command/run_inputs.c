@@ -21,6 +21,7 @@ static const char *secret_of(void *data, const char *name)
 struct inputs_line {
 	struct phase_line line;
 	const struct job_spec *spec;
+	struct run *run;
 	uint64_t *done, *total; // by input
 	bool begun;
 };
@@ -46,6 +47,7 @@ static void on_input(void *data, size_t index, uint64_t done, uint64_t total)
 	if (all_done)
 		begin_line(l);
 	phase_line_update(&l->line, all_done, all);
+	run_progress(l->run, all_done, all);
 }
 
 static void on_input_notice(void *data, const char *text)
@@ -82,7 +84,7 @@ static void explain_inputs(
 int run_inputs(struct run_prepare *p, struct error *err)
 {
 	const struct job_spec *spec = p->job->spec;
-	struct inputs_line line = {.spec = spec};
+	struct inputs_line line = {.spec = spec, .run = p->job->run};
 	const struct data_events events = {
 		.progress = on_input, .notice = on_input_notice, .data = &line};
 	enum data_failure failure = DATA_FAILED;

@@ -5,6 +5,7 @@
 #include "agent/command/phase_line.h"
 #include "agent/command/run_inputs.h"
 #include "agent/environment/environment.h"
+#include "agent/job/run_document.h"
 #include "base/file.h"
 #include "base/process.h"
 #include "base/text.h"
@@ -26,6 +27,11 @@ static int load_image(struct run_prepare *p, const struct store_image *image, st
 	return store_image_load(p->command->store, image, &p->arena, &manifest, &p->config, err);
 }
 
+static void on_bytes(void *data, uint64_t done, uint64_t total)
+{
+	run_progress(data, done, total);
+}
+
 // The layers are leased, the documents are not: `stoker rmi` may take those away before they are
 // read. A second pull brings them back, or says as usual that the image is not here.
 static int get_image(struct run_prepare *p, struct error *err)
@@ -38,6 +44,8 @@ static int get_image(struct run_prepare *p, struct error *err)
 		.platform = p->request->platform ? &p->request->wanted : NULL,
 		.policy = p->request->policy,
 		.canceled = &p->canceled,
+		.progress = on_bytes,
+		.data = run,
 	};
 	if (run_enter(run, RUN_PREPARING, "pulling", err) < 0 ||
 		command_layer_format(c, NULL, &o.format, err) < 0)
@@ -59,19 +67,31 @@ static int get_image(struct run_prepare *p, struct error *err)
 
 // ---- environment
 
+struct environment_line {
+	struct phase_line line;
+	struct run *run;
+};
+
 static void on_phase(void *data, const char *name, const char *detail)
 {
-	phase_line_begin(data, name, detail);
+	struct environment_line *l = data;
+	struct error ignored; // the next writing tells it
+	phase_line_begin(&l->line, name, detail);
+	run_explain(l->run, 0, "%s", name);
+	run_document_write(l->run, &ignored);
 }
 
 static void on_progress(void *data, uint64_t done, uint64_t total)
 {
-	phase_line_update(data, done, total);
+	struct environment_line *l = data;
+	phase_line_update(&l->line, done, total);
+	run_progress(l->run, done, total);
 }
 
 static void on_notice(void *data, const char *text)
 {
-	phase_line_notice(data, text);
+	struct environment_line *l = data;
+	phase_line_notice(&l->line, text);
 }
 
 static int open_log(const struct run *run, struct error *err)
@@ -151,7 +171,7 @@ static int get_environment(struct run_prepare *p, struct error *err)
 	const struct job_environment *wanted = &p->job->spec->environment;
 	struct environment_result result = {0};
 	struct environment_trouble trouble = {0};
-	struct phase_line line;
+	struct environment_line line = {.run = run};
 	const struct environment_events events = {
 		.phase = on_phase, .progress = on_progress, .notice = on_notice, .data = &line};
 	if (!wanted->given || wanted->user_managed)
@@ -171,9 +191,9 @@ static int get_environment(struct run_prepare *p, struct error *err)
 		.events = &events,
 		.canceled = &p->canceled,
 	};
-	phase_line_init(&line, "environment");
+	phase_line_init(&line.line, "environment");
 	int rc = environment_ensure(&o, &result, &trouble, err);
-	phase_line_end(&line);
+	phase_line_end(&line.line);
 	drop_empty_log(run, log);
 	if (rc == 0) {
 		fprintf(stderr, "environment %s: %.12s, %s\n", result.reused ? "reused" : "ready",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/config/config.h"
 
+#include "agent/config/labels.h"
 #include "base/file.h"
 #include "base/json_decode.h"
 #include "base/text.h"
@@ -145,6 +146,7 @@ static const struct json_field config_fields[] = {
 		JSON_NULLABLE},
 	{"data", data_policy_decode, offsetof(struct config, data), JSON_NULLABLE},
 	{"outputs", outputs_policy_decode, offsetof(struct config, outputs), JSON_NULLABLE},
+	{"labels", labels_decode, offsetof(struct config, labels), JSON_NULLABLE},
 	{"registries", registry_config_decode, offsetof(struct config, registries), JSON_NULLABLE},
 	{0},
 };

@@ -20,6 +20,8 @@
 //   logs:
 //     max_size: 10g                 # of a job's log; what comes behind is dropped, and said so
 //     keep_free: 64m                # of the disk, by logs
+//   labels:                         # of the node, for its controller's users
+//     zone: north
 //   registries: …                   # oci/registry/config.h
 //   stop_grace_seconds: 30          # between asking a job to end and killing it
 //   sandbox:
@@ -73,6 +75,7 @@ struct config {
 	const char *layer_backing; // "auto", "file", "loop"
 	struct layer_limits layer_limits;
 	struct store_limits store_limits;
+	struct json_pairs labels;
 	uint64_t log_max_size, log_keep_free;
 	struct registry_config registries;
 	uint64_t stop_grace_ms;

@@ -50,6 +50,8 @@ struct run_phase {
 	int64_t start_ms, end_ms; // wall clock; end 0: goes on
 	char detail[160]; // what or why: "was here", "reused: …"; "" if there is nothing to say
 	uint64_t bytes;	  // fetched or written in it; 0: none, or not counted
+	uint64_t total;	  // of how many, while it goes on; 0: not known
+	uint64_t rate;	  // bytes a second, while it goes on
 };
 
 // The environment that the job's packages became: agent/environment/environment.h.
@@ -74,6 +76,11 @@ struct run {
 	int64_t created_ms, started_ms, ended_ms; // started: the script
 	struct run_phase phases[RUN_PHASES_MAX];
 	size_t phase_count;
+	struct run_told {
+		int64_t ms;	     // monotonic, of what run_progress() wrote last; 0: nothing
+		uint64_t done, from; // bytes then; and in the beginning
+		int64_t from_ms;
+	} told;
 	struct run_environment environment;
 	struct store_image image; // reference.path[0] == 0: not known yet
 	// Of the end: what `stoker run` and `stoker wait` exit with.
@@ -108,6 +115,9 @@ int run_enter(struct run *r, enum run_state state, const char *phase, struct err
 // About the phase that goes on, for run.json's next writing.
 void run_explain(struct run *r, uint64_t bytes, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+// How far it is. run.json tells it, but not for each byte: once a second at most, and when a
+// hundredth more is there or, where the whole is not known, every few seconds.
+void run_progress(struct run *r, uint64_t done, uint64_t total);
 // The last change: records the cause and exit status, removes what only the running job needed,
 // gives up the lock.
 int run_end(struct run *r, enum run_state state, const struct cause *cause, int exit_status,

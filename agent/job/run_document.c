@@ -92,6 +92,10 @@ static void write_phases(struct json_writer *w, const struct run *r)
 			write_flat(w, "detail", p->detail);
 		if (p->bytes)
 			json_write_member_int(w, "bytes", (int64_t)p->bytes);
+		if (p->total)
+			json_write_member_unsigned(w, "total", p->total);
+		if (p->rate)
+			json_write_member_unsigned(w, "rate", p->rate);
 		json_write_close_object(w);
 	}
 	json_write_close_array(w);

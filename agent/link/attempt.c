@@ -215,7 +215,9 @@ static int attempt_begin(struct link *l, const char *id, struct error *err)
 		attempt_free(a);
 		return error_set(err, ERROR_SYSTEM, "%s: no thread", path);
 	}
+	pthread_mutex_lock(&l->lock); // the socket's thread looks on
 	l->attempts = a;
+	pthread_mutex_unlock(&l->lock);
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/job/run_document.h"
 #include "agent/link/attempt.h"
+#include "agent/link/counters.h"
 #include "agent/link/report.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -133,6 +134,8 @@ static bool send_results(struct attempt *a, int folder, bool whole)
 		return true;
 	int rc = upload_round(a, folder, whole, &a->uploaded, &err);
 	a->upload_ms = now_ms() + UPLOAD_MS;
+	link_counters.uploads++;
+	link_counters.upload_failures += rc < 0;
 	if (rc == 0 || err.kind == ERROR_UNAVAILABLE) {
 		a->upload_done = whole && rc == 0;
 		return rc == 0 || !whole;

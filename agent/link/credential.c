@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/credential.h"
 
+#include "agent/config/labels.h"
 #include "agent/service/service.h"
 #include "base/file.h"
 #include "base/json_decode.h"
@@ -9,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { CREDENTIAL_BYTES_MAX = 64 * 1024, RETRY_MS = 20 * 1000, NAME_MAX_BYTES = 128 };
 
@@ -25,6 +27,8 @@ static int keep(int state_fd, const struct credential *c, struct error *err)
 	json_write_member(w, "token", c->token);
 	if (c->ca)
 		json_write_member(w, "ca", c->ca);
+	if (c->labels.count)
+		json_write_member_pairs(w, "labels", &c->labels);
 	json_write_close_object(w);
 	if (json_writer_finish(w, &b, err) < 0 || directory_make(state_fd, "node", 0700, err) < 0)
 		return -1;
@@ -63,7 +67,8 @@ int credential_join(int state_fd, const struct join_request *q, struct arena *a,
 		.node = json_get_string(answer, "node"),
 		.name = arena_strdup(a, q->name),
 		.token = json_get_string(answer, "token"),
-		.ca = q->ca ? arena_strdup(a, q->ca) : NULL};
+		.ca = q->ca ? arena_strdup(a, q->ca) : NULL,
+		.labels = q->labels};
 	if (!made.node || !made.token)
 		return error_set(
 			err, ERROR_INVALID, "%s: the answer has no node and no token", q->url);
@@ -81,6 +86,7 @@ int credential_load(int state_fd, struct arena *a, struct credential *c, struct 
 		{"name", json_decode_string, offsetof(struct credential, name), JSON_REQUIRED},
 		{"token", json_decode_string, offsetof(struct credential, token), JSON_REQUIRED},
 		{"ca", json_decode_string, offsetof(struct credential, ca), 0},
+		{"labels", labels_decode, offsetof(struct credential, labels), 0},
 		{0},
 	};
 	cleanup_buffer struct buffer b = {0};
@@ -99,4 +105,22 @@ int credential_load(int state_fd, struct arena *a, struct credential *c, struct 
 		return -1;
 	*c = read;
 	return 0;
+}
+
+int credential_leave(int state_fd, bool force, struct error *err)
+{
+	cleanup_arena struct arena a = {0};
+	struct credential c;
+	if (credential_load(state_fd, &a, &c, err) < 0)
+		return -1;
+	cleanup_service struct service *s = service_open(
+		&(struct service_settings){
+			.url = c.url, .token = c.token, .ca = c.ca, .cancel_fd = -1},
+		err);
+	int rc = s ? service_call(s, "DELETE", "/v1/node", NULL, &a, NULL, err) : -1;
+	// One that does not know us any more has nothing to end.
+	if (rc < 0 && !force && (!s || service_status(s) != 401))
+		return error_context(err, "the credential stays (--force removes it)");
+	error_clear(err);
+	return unlinkat(state_fd, path, 0) < 0 ? error_set_errno(err, errno, "remove %s", path) : 0;
 }

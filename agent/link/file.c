@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/file.h"
 
+#include "agent/link/counters.h"
 #include "base/text.h"
 
 #include <unistd.h>
@@ -31,6 +32,14 @@ int link_file_stat(const struct link_file *f, int64_t *size, int64_t *part, stru
 	return json_get_string(answer, "kind") || *size;
 }
 
+static void count(const char *path, int64_t bytes)
+{
+	if (starts_with(path, "user_logs/"))
+		link_counters.log_bytes += (unsigned long long)bytes;
+	else
+		link_counters.upload_bytes += (unsigned long long)bytes;
+}
+
 int link_file_append(
 	const struct link_file *f, int fd, int64_t *offset, int64_t end, struct error *err)
 {
@@ -48,6 +57,7 @@ int link_file_append(
 			.headers = headers};
 		if (service_do(f->service, &q, &a, NULL, err) == 0) {
 			*offset += n;
+			count(f->path, n);
 			continue;
 		}
 		int64_t has = service_offset(f->service);

@@ -14,6 +14,7 @@
 // started twice, whatever is killed between.
 #pragma once
 
+#include "agent/config/config.h"
 #include "agent/link/credential.h"
 #include "agent/service/service.h"
 #include "base/process.h"
@@ -33,6 +34,8 @@ struct upload_status {
 struct link {
 	struct credential credential;
 	struct store *store;
+	const struct config *settings;
+	struct json_pairs labels;
 	const char *config; // file for the engine; NULL: the default
 	const char *version;
 	int news; // eventfd: a report has changed
@@ -62,11 +65,18 @@ struct attempt {
 	struct log_sender *log;
 	struct upload_status uploaded; // of the last round
 	bool upload_done;
-	int64_t upload_ms; // of the next round
+	int64_t upload_ms;	      // of the next round
+	_Atomic uint64_t log_waiting; // bytes of the log that the controller does not have
 };
 
 // Serve until SIGTERM or SIGINT; jobs are left alone.
 int link_serve(struct link *l, struct error *err);
+
+// Two agents would each take what the controller gives to one: a descriptor that holds the node,
+// for who is the agent or wants to be sure that there is none. ERROR_UNAVAILABLE.
+int link_lock(struct store *s, struct error *err);
+// How many attempts are on the disk.
+unsigned link_attempts_held(struct store *s);
 
 // Keep a start that the controller gave, durably, and begin with it. Content with one that is
 // there.
@@ -86,7 +96,7 @@ int attempt_write_job(struct attempt *a, struct error *err);
 int attempt_restore(struct attempt *a, struct error *err);
 
 // The log of a run that goes on, to the controller.
-struct log_sender *log_sender_new(const struct attempt *a);
+struct log_sender *log_sender_new(struct attempt *a);
 void log_sender_free(struct log_sender *s);
 // Send what there is of the run's attempts up to the `last`; with `whole`, what there is is all.
 // Fails with what is worth another try, later; what was refused too often is given up, and that is

@@ -15,7 +15,8 @@ static const char file[] = "user_logs/std_log.txt";
 enum { TRIES = 6 };
 
 struct log_sender {
-	struct service *service; // the attempt's
+	struct service *service;   // the attempt's
+	_Atomic uint64_t *waiting; // the attempt's log_waiting
 	const char *run, *id;
 	unsigned attempt; // the run's own (max_retries), whose log is being sent
 	int64_t offset;	  // that the controller has; -1: not known
@@ -24,11 +25,15 @@ struct log_sender {
 	char trouble[256]; // of one that was given up
 };
 
-struct log_sender *log_sender_new(const struct attempt *a)
+struct log_sender *log_sender_new(struct attempt *a)
 {
 	struct log_sender *s = xcalloc(1, sizeof(*s));
-	*s = (struct log_sender){
-		.service = a->service, .run = a->run, .id = a->id, .attempt = 1, .offset = -1};
+	*s = (struct log_sender){.service = a->service,
+		.waiting = &a->log_waiting,
+		.run = a->run,
+		.id = a->id,
+		.attempt = 1,
+		.offset = -1};
 	return s;
 }
 
@@ -99,12 +104,15 @@ static int send_one(struct log_sender *s, int runs_fd, bool whole, bool last, st
 		return folder < 0 ? -1 : 0; // not printed yet
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return error_set_errno(err, errno, "%s", file);
+	*s->waiting = (uint64_t)(st.st_size - (s->offset > 0 ? s->offset : 0));
 	if (s->offset < 0) {
 		if (link_file_stat(&f, &size, &part, err) < 0)
 			return -1;
 		s->offset = size;
 	}
-	if (link_file_append(&f, fd, &s->offset, st.st_size, err) < 0)
+	int rc = link_file_append(&f, fd, &s->offset, st.st_size, err);
+	*s->waiting = (uint64_t)(st.st_size - s->offset);
+	if (rc < 0)
 		return -1;
 	if (whole && finish(s, fd, &st, err) < 0)
 		return -1;

@@ -67,11 +67,39 @@ static void copy(struct json_writer *w, const char *key, const struct json *valu
 	json_write_tree(w, value);
 }
 
+// Of a phase that goes on.
+static void write_progress(struct json_writer *w, const struct json *phase)
+{
+	int64_t done = json_get_integer(phase, "bytes", 0);
+	if (!done)
+		return;
+	json_write_key(w, "progress");
+	json_write_open_object(w);
+	json_write_member_int(w, "done", done);
+	copy(w, "total", json_get(phase, "total"));
+	copy(w, "rate", json_get(phase, "rate"));
+	json_write_member(w, "unit", "bytes");
+	json_write_close_object(w);
+}
+
 static void write_phase(struct json_writer *w, const struct json *record)
 {
 	const struct json *phases = json_get(record, "phases");
-	if (phases && phases->type == JSON_ARRAY && phases->count)
-		copy(w, "phase", json_get(&phases->members[phases->count - 1].value, "name"));
+	if (!phases || phases->type != JSON_ARRAY || !phases->count)
+		return;
+	const struct json *last = &phases->members[phases->count - 1].value;
+	if (json_get(last, "duration_ms") || report_is_end(record)) {
+		copy(w, "phase", json_get(last, "name"));
+		return;
+	}
+	// What an environment's phase is about, while it goes on: "environment: installing".
+	const char *name = json_get_string(last, "name"), *detail = json_get_string(last, "detail");
+	cleanup_free char *phase = detail ? xasprintf("%s: %s", name ? name : "", detail) : NULL;
+	if (phase)
+		json_write_member(w, "phase", phase);
+	else
+		copy(w, "phase", json_get(last, "name"));
+	write_progress(w, last);
 }
 
 static void write_upload(struct json_writer *w, const struct upload_status *u)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/data/outputs_target.h"
+#include "agent/link/counters.h"
 #include "agent/link/file.h"
 #include "agent/link/link.h"
 #include "base/file.h"
@@ -152,7 +153,10 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 		.body = s->here->size ? NULL : "",
 		.body_size = (uint64_t)s->here->size,
 		.headers = headers};
-	return service_do(s->attempt->service, &q, &a, NULL, err);
+	if (service_do(s->attempt->service, &q, &a, NULL, err) < 0)
+		return -1;
+	link_counters.upload_bytes += q.body_size;
+	return 0;
 }
 
 // 0; 1: what is there is something else; -1.

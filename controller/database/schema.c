@@ -50,7 +50,8 @@ static const char *const initial[] = {
 	"CREATE INDEX attempt_of_node ON attempt (node) WHERE open = 1",
 	"CREATE INDEX attempt_lease ON attempt (lease_until) WHERE open = 1",
 
-	// `used_*`: the sum of its open attempts. `drain`: an administrator's wish.
+	// `used_*`: the sum of its open attempts. `drain`: an administrator's wish; `draining`: the
+	// node's own. `away`: its agent has said that it ends for now.
 	"CREATE TABLE node (id TEXT PRIMARY KEY, name TEXT NOT NULL, drain BIGINT NOT NULL DEFAULT "
 	"0,"
 	" draining BIGINT NOT NULL DEFAULT 0, version TEXT, boot TEXT, instance TEXT, resources "
@@ -58,6 +59,7 @@ static const char *const initial[] = {
 	" cpus DOUBLE PRECISION NOT NULL DEFAULT 0, memory BIGINT NOT NULL DEFAULT 0,"
 	" gpus BIGINT NOT NULL DEFAULT 0, used_cpus DOUBLE PRECISION NOT NULL DEFAULT 0,"
 	" used_memory BIGINT NOT NULL DEFAULT 0, used_gpus BIGINT NOT NULL DEFAULT 0,"
+	" away BIGINT NOT NULL DEFAULT 0,"
 	" joined BIGINT NOT NULL, last_seen BIGINT NOT NULL DEFAULT 0, removed BIGINT)",
 	"CREATE UNIQUE INDEX node_name ON node (name) WHERE removed IS NULL",
 	// What is at hand there: kind image or environment.

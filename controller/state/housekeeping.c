@@ -78,13 +78,9 @@ static int give_back(struct database_tx *tx, struct arena *a, const struct chore
 		return run_end(tx, a, limits, run, "Canceled", canceled, k->now, err);
 	if ((uint64_t)losses > limits->node_losses)
 		return run_end(tx, a, limits, run, "Failed", lost, k->now, err);
-	if (keep_logs(tx, a, run, attempt, err) < 0 ||
-		database_do(tx, a,
-			"UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress "
-			"= NULL WHERE id = ?1",
-			database_values(database_text(run)), err) < 0)
+	if (keep_logs(tx, a, run, attempt, err) < 0)
 		return -1;
-	return run_event_state(tx, a, limits, run, k->now, err);
+	return run_requeue(tx, a, limits, run, k->now, err);
 }
 
 static int lose(struct database_tx *tx, struct arena *a, const struct chores *k, const char *run,

@@ -89,10 +89,26 @@ int node_drain(
 
 // ---- showing
 
-enum { ID, NAME, DRAIN, DRAINING, VERSION, RESOURCES, CPUS, MEMORY, GPUS, JOINED, SEEN, RUNS };
+enum {
+	ID,
+	NAME,
+	DRAIN,
+	DRAINING,
+	AWAY,
+	VERSION,
+	RESOURCES,
+	CPUS,
+	MEMORY,
+	GPUS,
+	JOINED,
+	SEEN,
+	RUNS
+};
 
 static const char *state_of(const struct database_rows *rows, size_t i, int64_t now, int64_t lease)
 {
+	if (database_get_integer(rows, i, AWAY, 0))
+		return "Away";
 	if (now - database_get_integer(rows, i, SEEN, 0) > lease)
 		return "NotResponding";
 	return database_get_integer(rows, i, DRAIN, 0) || database_get_integer(rows, i, DRAINING, 0)
@@ -108,6 +124,7 @@ static void write_one(struct json_writer *w, struct arena *a, const struct datab
 	json_write_member(w, "name", database_get_text(rows, i, NAME));
 	json_write_member(w, "state", state_of(rows, i, now, lease));
 	json_write_member_bool(w, "drain", database_get_integer(rows, i, DRAIN, 0) != 0);
+	json_write_member_bool(w, "draining", database_get_integer(rows, i, DRAINING, 0) != 0);
 	json_write_member(w, "version", database_get_text(rows, i, VERSION));
 	run_write_document(w, a, "resources", database_get_text(rows, i, RESOURCES));
 	json_write_key(w, "used");
@@ -128,7 +145,7 @@ int node_write(struct database_tx *tx, struct arena *a, const char *id, int64_t 
 {
 	struct database_rows rows;
 	if (database_run(tx, a,
-		    "SELECT n.id, n.name, n.drain, n.draining, n.version, n.resources, "
+		    "SELECT n.id, n.name, n.drain, n.draining, n.away, n.version, n.resources, "
 		    "n.used_cpus, "
 		    "n.used_memory, n.used_gpus, n.joined, n.last_seen, (SELECT COUNT(*) FROM "
 		    "attempt "

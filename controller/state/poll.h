@@ -8,7 +8,12 @@
 #include "controller/state/identity.h"
 #include "controller/state/job.h"
 
-enum { POLL_ATTEMPTS_MAX = 1000, POLL_NAMES_MAX = 5000, POLL_WAIT_MS_MAX = 60 * 1000 };
+enum {
+	POLL_ATTEMPTS_MAX = 1000,
+	POLL_NAMES_MAX = 5000,
+	POLL_REASON_MAX = 500,
+	POLL_WAIT_MS_MAX = 60 * 1000
+};
 
 struct poll_attempt {
 	const char *run, *state, *phase, *environment, *result;
@@ -17,16 +22,24 @@ struct poll_attempt {
 	const struct json *progress, *cause, *upload; // NULL: not told
 };
 
+struct poll_return { // an attempt that was handed out and that the node cannot hold
+	const char *run, *reason;
+	int64_t attempt;
+};
+
 struct poll {
 	const char *boot, *instance, *version;
 	uint64_t wait_ms;
-	bool draining;
-	const struct json *resources; // NULL: as before
+	bool draining, leaving; // the node's wish; its agent ends for now
+	enum { POLL_DRAIN_UNTOLD, POLL_DRAIN_NO, POLL_DRAIN_YES } drain; // that it heard of us
+	const struct json *resources;					 // NULL: as before
 	double cpus;
 	uint64_t memory, gpus;
 	const char *const *images, *const *environments; // to NULL; NULL: as before
 	struct poll_attempt *attempts;
 	size_t attempt_count;
+	struct poll_return *returns;
+	size_t return_count;
 };
 
 // Strict, within the bounds above; `report`: only attempts may be there.

@@ -180,7 +180,10 @@ static int write_drain(struct answering *q, struct error *err)
 		return error_set(err, ERROR_DENIED, "the node was removed");
 	bool drain = database_get_integer(&rows, 0, 0, 0) != 0;
 	json_write_member_bool(q->writer, "drain", drain);
-	q->idle &= !drain || q->poll->draining;
+	// A node that does not say what it has heard shows it by what it does.
+	q->idle &= q->poll->drain == POLL_DRAIN_UNTOLD
+			   ? !drain || q->poll->draining
+			   : drain == (q->poll->drain == POLL_DRAIN_YES);
 	return 0;
 }
 

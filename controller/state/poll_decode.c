@@ -85,6 +85,58 @@ static int decode_attempts(
 		POLL_ATTEMPTS_MAX, (void **)&p->attempts, &p->attempt_count, err);
 }
 
+static const struct json_field return_fields[] = {
+	{"run", json_decode_string, offsetof(struct poll_return, run), JSON_REQUIRED},
+	{"attempt", json_decode_int64, offsetof(struct poll_return, attempt), JSON_REQUIRED},
+	{"reason", json_decode_string, offsetof(struct poll_return, reason), JSON_REQUIRED},
+	{0},
+};
+
+static int decode_return(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	const struct poll_return *r = target;
+	if (json_decode_object(d, value, return_fields, true, target, err) < 0)
+		return -1;
+	if (strlen(r->reason) > POLL_REASON_MAX)
+		return json_decode_fail(
+			d, value, err, ERROR_LIMIT, "reason: over %d bytes", POLL_REASON_MAX);
+	return 0;
+}
+
+static int decode_returns(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct poll *p = d->context;
+	(void)target;
+	return json_decode_array(d, value, decode_return, sizeof(struct poll_return),
+		POLL_ATTEMPTS_MAX, (void **)&p->returns, &p->return_count, err);
+}
+
+static int decode_drain(
+	struct json_decoder *d, const struct json *value, void *target, struct error *err)
+{
+	struct poll *p = target;
+	bool drain;
+	if (json_decode_bool(d, value, &drain, err) < 0)
+		return -1;
+	p->drain = drain ? POLL_DRAIN_YES : POLL_DRAIN_NO;
+	return 0;
+}
+
+// GPUs that cannot be given now (in use by others, set aside) do not count.
+static uint64_t count_gpus(const struct json *gpus)
+{
+	uint64_t n = 0;
+	if (!gpus || gpus->type != JSON_ARRAY)
+		return 0;
+	json_array_each (item, gpus) {
+		const struct json *ready = json_get(&item->value, "ready");
+		n += !ready || ready->type != JSON_BOOL || ready->boolean;
+	}
+	return n;
+}
+
 // cpus, memory and gpus are read; all of it is kept for people to see.
 static int read_resources(struct json_decoder *d, struct poll *p, struct error *err)
 {
@@ -110,7 +162,7 @@ static int read_resources(struct json_decoder *d, struct poll *p, struct error *
 			d, p->resources, err, ERROR_INVALID, "resources: out of all bounds");
 	p->cpus = r.cpus;
 	p->memory = r.memory;
-	p->gpus = r.gpus ? r.gpus->count : 0;
+	p->gpus = count_gpus(r.gpus);
 	return 0;
 }
 
@@ -124,6 +176,9 @@ int poll_decode(struct arena *a, const struct json *document, bool report, struc
 		{"version", json_decode_string, offsetof(struct poll, version), 0},
 		{"wait_ms", json_decode_uint64, offsetof(struct poll, wait_ms), 0},
 		{"draining", json_decode_bool, offsetof(struct poll, draining), 0},
+		{"leaving", json_decode_bool, offsetof(struct poll, leaving), 0},
+		{"drain", decode_drain, 0, 0},
+		{"returns", decode_returns, 0, 0},
 		{"resources", decode_object, offsetof(struct poll, resources), JSON_NULLABLE},
 		{"images", decode_texts, offsetof(struct poll, images), JSON_NULLABLE},
 		{"environments", decode_texts, offsetof(struct poll, environments), JSON_NULLABLE},
@@ -137,6 +192,8 @@ int poll_decode(struct arena *a, const struct json *document, bool report, struc
 	*p = (struct poll){0};
 	if (json_decode_object(&d, document, report ? only_attempts : fields, true, p, err) < 0)
 		return -1;
+	if (p->leaving)
+		p->wait_ms = 0;
 	if (p->wait_ms > POLL_WAIT_MS_MAX)
 		p->wait_ms = POLL_WAIT_MS_MAX;
 	return p->resources ? read_resources(&d, p, err) : 0;

@@ -55,9 +55,10 @@ static int put_resources(struct taking *t, const struct poll *p, struct error *e
 static int put_node(struct taking *t, const struct poll *p, struct error *err)
 {
 	int64_t n = database_run(t->tx, t->arena,
-		"UPDATE node SET last_seen = ?2, draining = ?3 WHERE id = ?1 AND removed IS NULL",
+		"UPDATE node SET last_seen = ?2, draining = ?3, away = ?4 WHERE id = ?1 AND "
+		"removed IS NULL",
 		database_values(database_text(t->node), database_integer(t->now),
-			database_integer(p->draining)),
+			database_integer(p->draining), database_integer(p->leaving)),
 		NULL, err);
 	if (n == 0)
 		return error_set(err, ERROR_DENIED, "the node was removed");
@@ -221,6 +222,35 @@ static int end_unheard(struct taking *t, const struct poll *p, struct error *err
 	return 0;
 }
 
+// ---- what it cannot hold
+
+static int take_return(struct taking *t, const struct poll_return *p, struct error *err)
+{
+	int rc = schedule_return(t->tx, t->arena, &t->controller->limits, p->run, p->attempt,
+		t->node, p->reason, t->now, err);
+	t->freed |= rc > 0;
+	return rc < 0 ? -1 : 0;
+}
+
+// What it was given and has not heard of would wait for its lease.
+static int return_unheard(struct taking *t, struct error *err)
+{
+	struct database_rows rows;
+	if (database_run(t->tx, t->arena,
+		    "SELECT run, attempt FROM attempt WHERE node = ?1 AND open = 1 AND state = "
+		    "'assigned' LIMIT 1000",
+		    database_values(database_text(t->node)), &rows, err) < 0)
+		return -1;
+	for (size_t i = 0; i < rows.count; i++) {
+		const struct poll_return r = {.run = database_get_text(&rows, i, 0),
+			.attempt = database_get_integer(&rows, i, 1, 0),
+			.reason = "its agent was ended"};
+		if (take_return(t, &r, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int poll_take(struct database_tx *tx, struct arena *a, struct controller *c, const char *node,
 	const struct poll *p, bool report, int64_t now, struct error *err)
 {
@@ -230,7 +260,10 @@ int poll_take(struct database_tx *tx, struct arena *a, struct controller *c, con
 	for (size_t i = 0; i < p->attempt_count; i++)
 		if (take_attempt(&t, &p->attempts[i], err) < 0)
 			return -1;
-	if (!report && end_unheard(&t, p, err) < 0)
+	for (size_t i = 0; i < p->return_count; i++)
+		if (take_return(&t, &p->returns[i], err) < 0)
+			return -1;
+	if ((!report && end_unheard(&t, p, err) < 0) || (p->leaving && return_unheard(&t, err) < 0))
 		return -1;
 	return t.freed ? schedule(tx, a, c, now, err) : 0;
 }

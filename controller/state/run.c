@@ -127,6 +127,22 @@ int run_end(struct database_tx *tx, struct arena *a, const struct controller_lim
 	return run_event(tx, a, id, "end", "{}", now, err);
 }
 
+int run_requeue(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, int64_t now, struct error *err)
+{
+	static const char canceled[] = "{\"class\":\"user\",\"code\":\"Canceled\",\"message\":"
+				       "\"canceled while no node had it\"}";
+	struct database_rows rows;
+	if (database_run(tx, a,
+		    "UPDATE run SET state = 'NotStarted', node = NULL, phase = NULL, progress = "
+		    "NULL WHERE id = ?1 RETURNING cancel_requested",
+		    database_values(database_text(id)), &rows, err) < 0)
+		return -1;
+	if (rows.count && database_get_integer(&rows, 0, 0, 0))
+		return run_end(tx, a, limits, id, "Canceled", canceled, now, err);
+	return run_event_state(tx, a, limits, id, now, err);
+}
+
 // A start is told with tokens, so an attempt that has none was not told of.
 static int was_told(struct database_tx *tx, struct arena *a, const char *id, int64_t attempt,
 	bool *told, struct error *err)

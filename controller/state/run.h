@@ -38,6 +38,9 @@ int run_remove(struct database_tx *tx, struct arena *a, const char *id, struct e
 // are of an attempt that is over.
 int run_end(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
 	const char *id, const char *result, const char *cause, int64_t now, struct error *err);
+// Its attempt has come to nothing: it waits again, or, if it is to be canceled, ends.
+int run_requeue(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *id, int64_t now, struct error *err);
 // For those who follow it: {kind, data} with the next number. `data` is JSON. Of kinds other than
 // "state" and "end" those among the last RUN_EVENTS_KEPT are kept.
 int run_event(struct database_tx *tx, struct arena *a, const char *id, const char *kind,

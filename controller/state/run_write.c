@@ -4,6 +4,7 @@
 #include "controller/state/run.h"
 
 #include "base/text.h"
+#include "controller/state/waiting.h"
 
 // As users see it. ?1: nodes not heard since then may be gone; that is not decided before the lease
 // has run out.
@@ -123,6 +124,10 @@ int run_write(struct database_tx *tx, struct arena *a, const char *id, bool full
 	json_write_open_object(w);
 	write_short(w, a, &rows, 0);
 	if (full) {
+		const char *reason;
+		if (waiting_reason(tx, a, id, now, limits, &reason, err) < 0)
+			return -1;
+		json_write_member(w, "reason", reason);
 		run_write_document(w, a, "properties", database_get_text(&rows, 0, PROPERTIES));
 		if (write_attempts(tx, a, id, w, err) < 0)
 			return -1;

@@ -24,7 +24,7 @@ struct pass {
 };
 
 static const char usable[] =
-	"n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.last_seen > ?1 "
+	"n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.away = 0 AND n.last_seen > ?1 "
 	"AND ?2 NOT LIKE '%,' || n.id || ',%'";
 // Shares are sums of decimal fractions, which binary ones only come near.
 static const char has_room[] = "n.cpus - n.used_cpus >= ?3 - 0.000001 AND n.memory - n.used_memory "
@@ -39,7 +39,9 @@ static int find_node(struct pass *p, const struct waiting *w, const char **node,
 		"LEFT JOIN node_has e ON e.node = n.id AND e.kind = 'environment' AND e.name = "
 		"v.name "
 		"LEFT JOIN node_has i ON i.node = n.id AND i.kind = 'image' AND i.name = ?7 "
-		"WHERE %s AND %s ORDER BY CASE WHEN e.node IS NULL THEN 1 ELSE 0 END, "
+		"WHERE %s AND %s AND NOT EXISTS (SELECT 1 FROM attempt b WHERE b.run = ?8 AND "
+		"b.node = n.id AND b.state = 'returned' AND b.ended > ?9) "
+		"ORDER BY CASE WHEN e.node IS NULL THEN 1 ELSE 0 END, "
 		"CASE WHEN i.node IS NULL THEN 1 ELSE 0 END, n.used_cpus / (n.cpus + 0.001), n.id "
 		"LIMIT 1",
 		usable, has_room);
@@ -48,7 +50,8 @@ static int find_node(struct pass *p, const struct waiting *w, const char **node,
 			    database_text(p->reserved), database_real(w->cpus),
 			    database_integer(w->memory), database_integer(w->gpus),
 			    database_text(w->hint ? w->hint : ""),
-			    database_text(w->image ? w->image : "")),
+			    database_text(w->image ? w->image : ""), database_text(w->id),
+			    database_integer(p->now - SCHEDULE_RETURN_MS)),
 		    &rows, err) < 0)
 		return -1;
 	*node = rows.count ? database_get_text(&rows, 0, 0) : NULL;
@@ -130,7 +133,8 @@ static int place(struct pass *p, const struct waiting *w, struct error *err)
 		return -1;
 	if (node)
 		return assign(p, w, node, err);
-	if (!refused && p->refused_count < REFUSED_MAX)
+	// One that came back may be kept from a node for a while, which others are not.
+	if (!refused && !w->attempt && p->refused_count < REFUSED_MAX)
 		p->refused[p->refused_count++] = *w;
 	return reserve(p, w, err);
 }
@@ -217,4 +221,35 @@ int schedule_release(struct database_tx *tx, struct arena *a, const char *run, i
 		"used_gpus = used_gpus - (SELECT gpus FROM run WHERE id = ?2) WHERE id = ?1",
 		database_values(database_text(database_get_text(&rows, 0, 0)), database_text(run)),
 		err);
+}
+
+int schedule_return(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *run, int64_t attempt, const char *node, const char *reason, int64_t now,
+	struct error *err)
+{
+	cleanup_buffer struct buffer cause = {0};
+	cleanup_json_writer struct json_writer *w = json_writer_new(false);
+	json_write_open_object(w);
+	json_write_member(w, "class", "infrastructure");
+	json_write_member(w, "code", "Returned");
+	json_write_member(w, "message", reason);
+	json_write_close_object(w);
+	// One of them is remembered for each node.
+	if (json_writer_finish(w, &cause, err) < 0 ||
+		database_do(tx, a,
+			"DELETE FROM attempt WHERE run = ?1 AND node = ?2 AND state = 'returned'",
+			database_values(database_text(run), database_text(node)), err) < 0)
+		return -1;
+	int64_t n = database_run(tx, a,
+		"UPDATE attempt SET cause = ?4 WHERE run = ?1 AND attempt = ?2 AND node = ?3 AND "
+		"open = 1 AND state = 'assigned'",
+		database_values(database_text(run), database_integer(attempt), database_text(node),
+			database_text(cause.data)),
+		NULL, err);
+	if (n <= 0)
+		return (int)n;
+	return schedule_release(tx, a, run, attempt, "returned", now, err) < 0 ||
+			       run_requeue(tx, a, limits, run, now, err) < 0
+		       ? -1
+		       : 1;
 }

@@ -12,7 +12,12 @@
 
 #include "controller/state/controller.h"
 
-enum { SCHEDULE_PATIENCE_MS = 60 * 1000, SCHEDULE_PAGE = 500, SCHEDULE_PAGES_MAX = 40 };
+enum {
+	SCHEDULE_PATIENCE_MS = 60 * 1000,
+	SCHEDULE_PAGE = 500,
+	SCHEDULE_PAGES_MAX = 40,
+	SCHEDULE_RETURN_MS = 15 * 1000,
+};
 
 // Hand out what can be handed out now: attempts in the state "assigned", whose nodes are told by
 // hub topic "node/ID".
@@ -21,3 +26,9 @@ int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int6
 // The attempt's share of its node is free again, and it is over: state "ended" or "lost".
 int schedule_release(struct database_tx *tx, struct arena *a, const char *run, int64_t attempt,
 	const char *state, int64_t now, struct error *err);
+// A node cannot hold what it was given, and has not begun with it: the run goes back to the queue,
+// which is no loss, and does not come to that node again for SCHEDULE_RETURN_MS. 1: it has; 0: that
+// was no such attempt (any more).
+int schedule_return(struct database_tx *tx, struct arena *a, const struct controller_limits *limits,
+	const char *run, int64_t attempt, const char *node, const char *reason, int64_t now,
+	struct error *err);

@@ -63,6 +63,13 @@ int cgroup_freeze(const struct cgroup *g, bool frozen, struct error *err);
 // names a process that does not go (state D). With nothing in it this is the removal only.
 int cgroup_destroy(struct cgroup *g, int timeout_ms, struct error *err);
 
+// What the groups that this process is in, and those above them, leave to it. 0: no limit.
+struct cgroup_limits {
+	double cpus;
+	uint64_t memory; // bytes
+};
+void cgroup_limits_own(struct cgroup_limits *limits);
+
 // Put this process (the agent, a supervisor) into the group `path`, which the memory of others
 // cannot starve (memory.min, memory.low) and which is not the first to be killed for memory
 // (oom_score_adj, which children inherit: a job's has to be set). On version 1 no memory can be

@@ -45,6 +45,10 @@ void cgroup_machine_parse(const char *mountinfo, struct cgroup_machine *m);
 enum cgroup_mode cgroup_machine_mode(const struct cgroup_machine *m);
 const struct cgroup_machine *cgroup_machine(void); // this one, found out at the first call
 
+// cgroup_limits_own() by the text of a /proc/PID/cgroup.
+void cgroup_limits_read(
+	const struct cgroup_machine *m, const char *self, struct cgroup_limits *limits);
+
 struct cgroup_part {
 	const struct cgroup_hierarchy *hierarchy;
 	int dir;
