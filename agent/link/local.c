@@ -56,7 +56,9 @@ static bool read_question(int fd, struct question *q)
 		if (strstr(head, "\r\n\r\n") || strstr(head, "\n\n"))
 			break;
 	}
-	return sscanf(head, "%7[A-Z] %63[!-~] HTTP/", q->method, q->path) == 2;
+	int end = 0;
+	sscanf(head, "%7[A-Z] %63[!-~] HTTP/%n", q->method, q->path, &end);
+	return end > 0;
 }
 
 static void answer(int fd, const char *status, const char *type, const struct buffer *body)
@@ -114,6 +116,15 @@ static void give(
 	answer(fd, "200 OK", type, &b);
 }
 
+// What was said and not read would take the answer away with it.
+static void hear_out(int fd)
+{
+	char rest[HEAD_MAX];
+	shutdown(fd, SHUT_WR);
+	for (int i = 0; i < BACKLOG && recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0; i++)
+		;
+}
+
 static void serve_one(struct server *s, int fd)
 {
 	struct question q = {0};
@@ -158,8 +169,10 @@ static void *local_main(void *data)
 		if (p.revents & (POLLHUP | POLLERR | POLLNVAL)) // local_stop()
 			return NULL;
 		cleanup_fd int fd = accept4(s->socket, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0)
+		if (fd >= 0) {
 			serve_one(s, fd);
+			hear_out(fd);
+		}
 		sign(s);
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the node says in a poll, and what it makes of the answer. What does not change often is said
-// once to each controller's answer, and again when it has changed.
+// What the node says in a poll. What does not change often is said until an answer has shown that
+// it was heard, and again when it has changed.
 #include "agent/environment/records.h"
 #include "agent/link/counters.h"
 #include "agent/link/server.h"
@@ -14,7 +14,7 @@
 
 struct link_counters link_counters;
 
-enum { LOOK_MS = 10 * 1000, NAMES_MAX = 4000, REFUSALS_MAX = 1000, GOODBYE_MS = 3000 };
+enum { LOOK_MS = 10 * 1000, NAMES_MAX = 4000, GOODBYE_MS = 3000 };
 
 // ---- what the node has
 
@@ -110,11 +110,27 @@ static void write_text(struct json_writer *w, const char *key, const char *text,
 		json_write_tree(w, tree);
 }
 
+static bool is_new(const char *now, const char *known)
+{
+	return now && (!known || !streq(now, known));
+}
+
 static void write_if_new(
 	struct json_writer *w, const char *key, const char *now, const char *known, struct arena *a)
 {
-	if (now && (!known || !streq(now, known)))
+	if (is_new(now, known))
 		write_text(w, key, now, a);
+}
+
+// What is new is answered at once, so that it counts as said; so is the first poll, which tells
+// whether the controller is there.
+static int64_t wait_of(const struct server *s)
+{
+	const struct said *now = &s->now, *known = &s->known;
+	bool news = is_new(now->resources, known->resources) ||
+		    is_new(now->images, known->images) ||
+		    is_new(now->environments, known->environments) || s->refusals;
+	return news || !s->up || s->leaving ? 0 : s->wait_ms;
 }
 
 static void write_attempts(struct json_writer *w, struct link *l, struct arena *a)
@@ -150,8 +166,7 @@ static void write_poll(struct json_writer *w, struct server *s, struct arena *a)
 	json_write_open_object(w);
 	json_write_member(w, "boot", s->boot);
 	json_write_member(w, "instance", s->instance);
-	// The first is answered at once: what is held may be near the end of its lease.
-	json_write_member_int(w, "wait_ms", s->leaving || !s->answered ? 0 : s->wait_ms);
+	json_write_member_int(w, "wait_ms", wait_of(s));
 	json_write_member(w, "version", s->link->version);
 	json_write_member_bool(w, "draining", s->draining);
 	json_write_member_bool(w, "drain", s->drain);
@@ -185,100 +200,7 @@ static void was_heard(struct server *s)
 	}
 }
 
-// ---- what the controller says
-
-static struct attempt *find(struct link *l, const struct json *name)
-{
-	const char *run = json_get_string(name, "run");
-	int64_t number = json_get_integer(name, "attempt", 0);
-	for (struct attempt *a = l->attempts; a && run; a = a->next)
-		if (a->number == number && streq(a->run, run))
-			return a;
-	return NULL;
-}
-
-enum told { TOLD_CANCEL, TOLD_STALE, TOLD_KNOWN };
-
-static void tell(struct link *l, const struct json *list, enum told what)
-{
-	if (!list || list->type != JSON_ARRAY)
-		return;
-	json_array_each (item, list) {
-		struct attempt *a = find(l, &item->value);
-		if (!a)
-			continue;
-		pthread_mutex_lock(&l->lock);
-		bool before = a->cancel && what == TOLD_CANCEL;
-		a->cancel |= what == TOLD_CANCEL;
-		a->stale |= what == TOLD_STALE;
-		a->known |= what == TOLD_KNOWN && a->ended &&
-			    json_get_integer(&item->value, "sequence", -1) >= a->sequence;
-		pthread_mutex_unlock(&l->lock);
-		if (!before)
-			attempt_wake(a);
-	}
-}
-
-static void refuse(struct server *s, const struct json *start, const char *reason)
-{
-	const char *run = json_get_string(start, "run");
-	unsigned count = 0;
-	for (const struct refusal *r = s->refusals; r; r = r->next)
-		count++;
-	if (!run || count >= REFUSALS_MAX) // said again by the controller
-		return;
-	struct refusal *r = xcalloc(1, sizeof(*r));
-	*r = (struct refusal){.next = s->refusals,
-		.run = xstrdup(run),
-		.reason = xstrdup(reason),
-		.attempt = json_get_integer(start, "attempt", 0)};
-	s->refusals = r;
-	link_counters.returned++;
-	log_warning("%s goes back to the controller: %s", run, reason);
-}
-
-static void take_start(struct server *s, const struct json *start)
-{
-	cleanup_arena struct arena a = {0};
-	struct capacity c;
-	struct error err;
-	const char *reason = "the node is draining";
-	if (find(s->link, start)) // accepted already
-		return;
-	capacity_read(s->link, &a, &c);
-	const struct share more = share_of(start);
-	if (s->draining || s->drain || !capacity_fits(&c, &more, &a, &reason)) {
-		refuse(s, start, reason);
-		return;
-	}
-	link_counters.accepted++;
-	if (attempt_accept(s->link, start, &err) < 0) {
-		log_error("a start was not accepted: %s", err.text);
-		s->refused = true;
-	}
-}
-
-// Polls renew the leases of what they name: one that is lost on the way must not cost them.
-static void keep_lease(struct server *s, const struct json *answer)
-{
-	int64_t third = json_get_integer(answer, "lease_ms", 0) / 3;
-	if (third > 0 && third < s->wait_ms)
-		s->wait_ms = third;
-}
-
-static void heed(struct server *s, const struct json *answer)
-{
-	const struct json *starts = json_get(answer, "starts"), *drain = json_get(answer, "drain");
-	s->answered = true;
-	keep_lease(s, answer);
-	tell(s->link, json_get(answer, "cancels"), TOLD_CANCEL);
-	tell(s->link, json_get(answer, "stale"), TOLD_STALE);
-	tell(s->link, json_get(answer, "known"), TOLD_KNOWN);
-	s->drain = drain && drain->type == JSON_BOOL && drain->boolean;
-	if (starts && starts->type == JSON_ARRAY && !s->leaving)
-		json_array_each (item, starts)
-			take_start(s, &item->value);
-}
+// ---- both
 
 int poll_once(struct server *s, struct error *err)
 {
@@ -296,7 +218,7 @@ int poll_once(struct server *s, struct error *err)
 	link_counters.polls++;
 	if (service_do(s->service, &q, &a, &answer, err) == 0) {
 		was_heard(s);
-		heed(s, answer);
+		poll_heed(s, answer);
 		return 0;
 	}
 	struct pollfd fd = {.fd = s->wake, .events = POLLIN};

@@ -24,8 +24,7 @@ struct server {
 	int64_t wait_ms;
 	char boot[BOOT_ID_SIZE], instance[17];
 	bool leaving;
-	bool answered; // there is a controller, and it knows this instance
-	bool refused;  // a start could not be accepted, and is said again at once
+	bool refused; // a start could not be accepted, and is said again at once
 
 	// What the controller knows, and what it would have to be told; NULL: nothing yet.
 	struct said {
@@ -47,6 +46,8 @@ struct server {
 // One poll: what there is to say, and what comes of the answer. 0: answered, or called away;
 // ERROR_UNAVAILABLE and others: it was not.
 int poll_once(struct server *s, struct error *err);
+// Its second half: what the controller says.
+void poll_heed(struct server *s, const struct json *answer);
 // The last one: the agent ends for now, and its jobs go on. Tried once, for few seconds.
 void poll_goodbye(struct server *s);
 

@@ -234,11 +234,7 @@ int schedule_return(struct database_tx *tx, struct arena *a, const struct contro
 	json_write_member(w, "code", "Returned");
 	json_write_member(w, "message", reason);
 	json_write_close_object(w);
-	// One of them is remembered for each node.
-	if (json_writer_finish(w, &cause, err) < 0 ||
-		database_do(tx, a,
-			"DELETE FROM attempt WHERE run = ?1 AND node = ?2 AND state = 'returned'",
-			database_values(database_text(run), database_text(node)), err) < 0)
+	if (json_writer_finish(w, &cause, err) < 0)
 		return -1;
 	int64_t n = database_run(tx, a,
 		"UPDATE attempt SET cause = ?4 WHERE run = ?1 AND attempt = ?2 AND node = ?3 AND "
@@ -248,6 +244,11 @@ int schedule_return(struct database_tx *tx, struct arena *a, const struct contro
 		NULL, err);
 	if (n <= 0)
 		return (int)n;
+	// One of them is remembered for each node.
+	if (database_do(tx, a,
+		    "DELETE FROM attempt WHERE run = ?1 AND node = ?2 AND state = 'returned'",
+		    database_values(database_text(run), database_text(node)), err) < 0)
+		return -1;
 	return schedule_release(tx, a, run, attempt, "returned", now, err) < 0 ||
 			       run_requeue(tx, a, limits, run, now, err) < 0
 		       ? -1

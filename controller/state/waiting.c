@@ -56,7 +56,7 @@ static const char *too_large(struct arena *a, const struct asked *q, const struc
 {
 	char asked[FORMAT_SIZE_MAX], most[FORMAT_SIZE_MAX];
 	return arena_printf(a,
-		"no node can ever hold it: it asks for %g CPUs, %s of memory and %lld GPUs; the "
+		"no node can hold it: it asks for %g CPUs, %s of memory and %lld GPUs; the "
 		"most that a node has is %g, %s and %lld",
 		q->cpus, format_size((uint64_t)q->memory, asked), (long long)q->gpus, n->cpus,
 		format_size((uint64_t)n->memory, most), (long long)n->gpus);

@@ -215,8 +215,8 @@ def test_run_id(stoker, busybox, tmp):  # noqa: F811
 
 
 @contextlib.contextmanager
-def agent(stoker, kill=False):
-    process = stoker.popen("agent")
+def agent(stoker, kill=False, **options):
+    process = stoker.popen("agent", **options)
     try:
         yield process
     finally:
