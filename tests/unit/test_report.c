@@ -20,6 +20,20 @@ static const struct {
 	{"{\"state\":\"Preparing\",\"phases\":[{\"name\":\"pulling\"},{\"name\":\"packages\"}],"
 	 "\"environment\":null,\"started\":null}",
 		false, "\"state\":\"preparing\",\"phase\":\"packages\"}"},
+	// How far a phase is stands there as long as it goes on.
+	{"{\"state\":\"Preparing\",\"phases\":[{\"name\":\"pulling\",\"bytes\":5,\"total\":9,"
+	 "\"rate\":2}]}",
+		false,
+		"\"state\":\"preparing\",\"phase\":\"pulling\",\"progress\":{\"done\":5,"
+		"\"total\":9,\"rate\":2,\"unit\":\"bytes\"}}"},
+	{"{\"state\":\"Preparing\",\"phases\":[{\"name\":\"environment\",\"detail\":"
+	 "\"installing\",\"bytes\":5}]}",
+		false,
+		"\"state\":\"preparing\",\"phase\":\"environment: installing\","
+		"\"progress\":{\"done\":5,\"unit\":\"bytes\"}}"},
+	{"{\"state\":\"Running\",\"phases\":[{\"name\":\"pulling\",\"detail\":\"pulled\","
+	 "\"bytes\":5,\"duration_ms\":1}]}",
+		false, "\"state\":\"running\",\"phase\":\"pulling\"}"},
 	{"{\"state\":\"Running\",\"attempt\":3,\"started\":\"1970-01-01T00:00:02.500Z\","
 	 "\"environment\":{\"key\":\"ab\"}}",
 		false,
