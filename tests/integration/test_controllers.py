@@ -53,12 +53,12 @@ def test_postgres_restarts_under_load(make_shared, shared_server):
 
 def test_postgres_away_for_longer_than_a_lease(make_shared, shared_server):
     """No run is taken from its node: it could not renew its lease."""
-    c = make_shared(lease="3s")
-    work = load.Load([c], pause=0.2)
+    c = make_shared(lease="5s")
+    work = load.Load([c], pause=0.05)
     try:
         time.sleep(1)
         shared_server.stop()
-        time.sleep(12)
+        time.sleep(14)
         shared_server.start()
         time.sleep(2)
     finally:
