@@ -263,8 +263,8 @@ int file_link(struct database_tx *tx, struct arena *a, const struct controller_l
 	const char *run, const char *path, const char *target, struct error *err)
 {
 	struct file_row f;
-	if (strlen(target) > FILE_PATH_MAX)
-		return error_set(err, ERROR_INVALID, "target: over %d bytes", FILE_PATH_MAX);
+	if (strlen(target) > FILE_TARGET_MAX)
+		return error_set(err, ERROR_INVALID, "target: over %d bytes", FILE_TARGET_MAX);
 	if (make_row(tx, a, limits, run, path, "link", &f, err) < 0)
 		return -1;
 	return database_do(tx, a,

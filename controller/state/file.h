@@ -7,7 +7,8 @@
 
 #include "controller/state/controller.h"
 
-enum { FILE_PATH_MAX = 4000, FILE_LIST_MAX = 10000 };
+// A path and its run's id are a key, which may have 2704 bytes in PostgreSQL.
+enum { FILE_PATH_MAX = 2500, FILE_TARGET_MAX = 4000, FILE_LIST_MAX = 10000 };
 
 struct file_row {
 	const char *path, *kind; // kind NULL: there is no such file

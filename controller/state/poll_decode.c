@@ -12,6 +12,10 @@ static int decode_texts(
 		return -1;
 	if (list.count > POLL_NAMES_MAX)
 		return json_decode_fail(d, value, err, ERROR_LIMIT, "more than %d", POLL_NAMES_MAX);
+	for (size_t i = 0; i < list.count; i++)
+		if (strlen(list.items[i]) > POLL_NAME_BYTES_MAX)
+			return json_decode_fail(d, value, err, ERROR_LIMIT,
+				"a name of over %d bytes", POLL_NAME_BYTES_MAX);
 	*(const char *const **)target = list.items;
 	return 0;
 }

@@ -7,11 +7,14 @@ import hashlib
 import http.client
 import json
 import re
+import string
+from random import Random
 
 import controller_cast
 import pytest
 from controller_cast import attempt
 from test_controller_openapi import operations
+from test_database import server, where  # noqa: F401
 
 import controller
 
@@ -166,9 +169,12 @@ class Asking:
         )
 
 
-@pytest.fixture
-def cast(make_controller):
-    c = make_controller(start=False)
+@pytest.fixture(params=["sqlite", "postgres"])
+def cast(make_controller, request):
+    options = []
+    if request.param == "postgres":
+        options = ["--database", request.getfixturevalue("where")]
+    c = make_controller(start=False, options=options)
     (c.folder / "controller.yaml").write_text(
         "limits: {user_rate: 100000, node_rate: 100000, lease: 1h}\n"
     )
@@ -259,7 +265,7 @@ def test_a_node_speaks_for_what_it_holds_only(cast):
 
 
 def test_tokens_end_with_their_attempt(cast):
-    """At once, and those of a start that is said again replace those before."""
+    """At once; until then also those of a start that was said again are good."""
     get = cast.controller.get
     assert get(f"/v1/runs/{cast.ada_run}", token=cast["ada_job"]).status == 200
     cast.end(cast.ada_run, "one")
@@ -269,8 +275,12 @@ def test_tokens_end_with_their_attempt(cast):
     run = cast.submit("ada")
     (first,) = cast.poll("one")["starts"]
     (second,) = cast.poll("one")["starts"]
-    assert get(f"/v1/runs/{run}", token=first["token"]).status == 401
-    assert get(f"/v1/runs/{run}", token=second["token"]).status == 200
+    assert first["token"] != second["token"]
+    for start in (first, second):
+        assert get(f"/v1/runs/{run}", token=start["token"]).status == 200
+    cast.end(run, "one")
+    for start in (first, second):
+        assert get(f"/v1/runs/{run}", token=start["token"]).code == "stale"
 
 
 def test_a_removed_node_is_nobody(cast):
@@ -291,3 +301,27 @@ def test_a_model_has_its_own_files_only(cast):
     for path in ("outputs/model-of-nobody", "user_logs/std_log.txt", "outputs"):
         assert get(f"{files}/{path}", token=cast["bob"]).code == "not_found"
     assert get(f"{files}/outputs/model/weights", token=cast["bob"]).body == DATA
+
+
+def test_names_as_long_as_they_may_be(cast):
+    """Names are keys, whose length PostgreSQL bounds: what is allowed fits, what does not is refused."""
+    c, random = cast.controller, Random(5)  # nothing that could be compressed
+    long = "".join(random.choice(string.ascii_letters) for _ in range(2501 - len("outputs/")))
+    run = cast.submit("ada", job={"experiment": "e" * 100, "resources": {"memory": "1m"}})
+    cast.end(cast.ada_run, "one")
+    (start,) = cast.poll("one")["starts"]
+    cast.poll("one", attempt(run, 1, "running"))
+    url, first = f"/v1/runs/{run}/files/outputs/", {"Content-Range": "bytes 0-0/*"}
+    assert c.patch(url + long[1:], b"x", token=start["token"], headers=first).status == 200
+    assert c.patch(url + long, b"x", token=start["token"], headers=first).status == 400
+    for name, status in ((long[:1000], 200), (long[:1001], 413)):
+        said = {"attempts": [attempt(run, 2, "running")], "images": [name], "environments": [name]}
+        assert c.post("/v1/node/poll", said, token=cast["one"]).status == status
+    metric = {"metrics": [{"name": long[:255], "value": 1}]}
+    assert c.post(f"/v1/runs/{run}/metrics", metric, token=start["token"]).status == 204
+    model = {"name": long[:255], "run": run, "path": f"outputs/{long[1:]}"}
+    assert c.post("/v1/models", model, token=cast["ada"]).status == 201
+    assert c.post("/v1/nodes", {"name": long[:128]}, token=cast["join"]).status == 201
+    again = {"Idempotency-Key": long[:200]}
+    for status in (201, 200):
+        assert c.post("/v1/runs", {"job": {}}, token=cast["ada"], headers=again).status == status

@@ -53,7 +53,7 @@ NAMES = [
     "outputs/x%2f", "%2foutputs/x", "/etc/passwd", "%2fetc%2fpasswd",
     "..%2foutputs/x",
     "outputs%00/x", "outputs/%00", "outputs/x%00.txt", "outputs/%ff", "outputs/%c0%ae%c0%ae/x",
-    "outputs/%e0%80%ae/x", "outputs/%ed%a0%80", "outputs/" + "a" * 4000, "outputs/" + "a/" * 2000 + "b",
+    "outputs/%e0%80%ae/x", "outputs/%ed%a0%80", "outputs/" + "a" * 2500, "outputs/" + "a/" * 1250 + "b",
     "Outputs/x", "outputsx/x", "output/x", "tmp/x", "controller.db", "outputs\\..\\..\\x",
 ]  # fmt: skip
 
