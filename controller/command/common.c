@@ -14,7 +14,8 @@ static const struct option *with_common(
 			"the controller's folder (/var/lib/stoker-controller)", &c->overrides.data},
 		{OPTION_STRING, 0, "database", "URL", "postgresql://… instead of a file in DIR",
 			&c->overrides.database},
-		{OPTION_STRING, 0, "files", "WHERE", "a folder, instead of DIR/files",
+		{OPTION_STRING, 0, "files", "WHERE",
+			"a folder, instead of DIR/files, or s3://BUCKET/PREFIX",
 			&c->overrides.files},
 		{OPTION_END},
 	};

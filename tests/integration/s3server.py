@@ -55,7 +55,7 @@ class S3Server:
         }
         with open(f"{self.folder}.log", "ab") as log:
             self.process = subprocess.Popen(
-                [RCLONE, "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--dir-cache-time=0s",
+                [RCLONE, "serve", "s3", "--addr", f"127.0.0.1:{self.port}",
                  self.folder],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
@@ -78,11 +78,12 @@ class S3Server:
 
     def objects(self):
         """Names below the prefix and sizes, without the mark that the store was used."""
-        return {
-            p.name: p.stat().st_size
-            for p in self.bucket.rglob("*")
-            if p.is_file() and p.name != "stoker-controller"
-        }
+        found = {}
+        for folder, _, names in os.walk(self.bucket):  # while they go
+            for name in set(names) - {"stoker-controller"}:
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = (pathlib.Path(folder) / name).stat().st_size
+        return found
 
 
 class Faults:
