@@ -15,7 +15,7 @@
 
 // Bounds of Amazon's: parts but the last have at least 5 MiB; the id of an upload and the tag of a
 // part are opaque, we take so many characters.
-enum { S3_UPLOAD_SIZE = 1025, S3_ETAG_SIZE = 130 };
+enum { S3_UPLOAD_SIZE = 1025, S3_ETAG_SIZE = 256 };
 
 struct s3;
 

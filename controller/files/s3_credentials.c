@@ -120,7 +120,8 @@ static int of_file(const char *path, struct s3_key *key, struct error *err)
 		else if (ours && *line != '#' && *line != ';')
 			read_line(&f, line);
 	}
-	explicit_bzero(b.data, b.size);
+	if (b.data)
+		explicit_bzero(b.data, b.size);
 	return make_key(&f, path, key, err);
 }
 
