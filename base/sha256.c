@@ -10,6 +10,7 @@
 
 #include <dlfcn.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -54,18 +55,22 @@ static bool load_functions(void *handle, struct evp_functions *functions)
 	return true;
 }
 
+static bool loaded;
+
 // Never closed: it leaves exit handlers behind.
-static bool is_loaded(void)
+static void load(void)
 {
-	static bool tried, loaded;
 	struct evp_functions found;
-	if (tried)
-		return loaded;
-	tried = true;
 	void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
 	loaded = handle && load_functions(handle, &found);
 	if (loaded)
 		evp = found;
+}
+
+static bool is_loaded(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, load);
 	return loaded;
 }
 

@@ -19,8 +19,7 @@ void sha256_update(struct sha256 *h, const void *data, size_t size);
 // Ends the hash; only sha256_free() may follow.
 void sha256_final(struct sha256 *h, uint8_t digest[SHA256_SIZE]);
 
-// Load what will be needed, before a process gives up the right to open files. A process with
-// threads calls it before they start.
+// Load what will be needed, before a process gives up the right to open files.
 void sha256_prepare(void);
 
 void sha256_of(const void *data, size_t size, uint8_t digest[SHA256_SIZE]);

@@ -6,7 +6,9 @@
 
 #include <unistd.h>
 
-enum { PIECE = 8 * 1024 * 1024 };
+// Between two requests nothing is sent for some milliseconds; what has come of one that breaks
+// stays.
+enum { PIECE = 32 * 1024 * 1024 };
 
 const char *link_file_url(const struct link_file *f, struct arena *a, const char *rest)
 {

@@ -2,6 +2,7 @@
 #include "agent/data/outputs_target.h"
 #include "agent/link/counters.h"
 #include "agent/link/file.h"
+#include "agent/link/hashing.h"
 #include "agent/link/link.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -160,13 +161,12 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 }
 
 // 0; 1: what is there is something else; -1.
-static int send_as(const struct sending *s, bool part, const char *hex, struct error *err)
+static int send_as(const struct sending *s, bool part, struct hashing *hash, struct error *err)
 {
 	const struct link_file f = {.service = s->attempt->service,
 		.run = s->attempt->run,
 		.path = s->here->path,
 		.part = part};
-	const struct link_file_end end = end_of(s, hex);
 	int64_t size, partial;
 	if (link_file_stat(&f, &size, &partial, err) < 0)
 		return -1;
@@ -175,15 +175,21 @@ static int send_as(const struct sending *s, bool part, const char *hex, struct e
 		offset = s->here->size; // the end will say that it is something else
 	else if (link_file_append(&f, s->fd, &offset, s->here->size, err) < 0)
 		return -1;
+	const char *hex = hashing_wait(hash, err);
+	if (!hex)
+		return -1;
+	const struct link_file_end end = end_of(s, hex);
 	return link_file_finish(&f, &end, err);
 }
 
 // What has only grown is appended to; everything else replaces what is there in one step.
-static int send_large(const struct sending *s, const char *hex, struct error *err)
+static int send_large(const struct sending *s, struct error *err)
 {
-	int rc = s->grown ? send_as(s, false, hex, err) : 1;
+	cleanup_hashing struct hashing *hash =
+		hashing_start(s->fd, s->here->name, (uint64_t)s->here->size);
+	int rc = s->grown ? send_as(s, false, hash, err) : 1;
 	for (int tries = 0; rc > 0 && tries < 2; tries++)
-		rc = send_as(s, true, hex, err);
+		rc = send_as(s, true, hash, err);
 	if (rc > 0)
 		return error_set(err, ERROR_INTEGRITY, "it changes while it is sent");
 	return rc;
@@ -192,9 +198,11 @@ static int send_large(const struct sending *s, const char *hex, struct error *er
 static int send_whole(const struct sending *s, bool append, struct error *err)
 {
 	char hex[SHA256_HEX_SIZE];
+	if (s->here->size > SMALL || append)
+		return send_large(s, err);
 	if (file_sha256(s->fd, s->here->name, (uint64_t)s->here->size, hex, err) < 0)
 		return -1;
-	return s->here->size <= SMALL && !append ? put_small(s, hex, err) : send_large(s, hex, err);
+	return put_small(s, hex, err);
 }
 
 static int append_only(const struct sending *s, struct error *err)

@@ -111,6 +111,8 @@ int files_append_begin(struct request *r, struct error *err)
 		return -1;
 	r->context = p;
 	if (rc == 0)
+		blob_expect(p->writer, p->size);
+	if (rc == 0)
 		return 0;
 	r->code = "offset";
 	r->offset = there;

@@ -3,6 +3,7 @@
 
 #include "base/time.h"
 #include "controller/files/blobs_hash.h"
+#include "controller/files/blobs_hasher.h"
 #include "controller/files/blobs_internal.h"
 #include "controller/files/s3_address.h"
 
@@ -10,7 +11,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { WRITER_WAIT_MS = 10 * 1000, WRITER_POLL_MS = 5, PIECE = 1024 * 1024 };
+enum {
+	WRITER_WAIT_MS = 10 * 1000,
+	WRITER_POLL_MS = 5,
+	PIECE = 1024 * 1024,
+	LARGE = 1024 * 1024, // an append from which on a thread beside pays
+};
 
 struct blobs {
 	struct blob_store *store;
@@ -20,7 +26,10 @@ struct blobs {
 struct blob_writer {
 	struct blobs *blobs;
 	struct blob_handle *handle;
-	struct sha256 *hash; // NULL: not known
+	struct sha256 *hash;	    // NULL: not known, or the hasher's
+	struct blob_hasher *hasher; // of a large append, else NULL
+	size_t gathered;	    // bytes in its block
+	bool failed;		    // a write has: what is gathered is lost
 	uint64_t size;
 	char id[BLOB_ID_SIZE];
 };
@@ -108,13 +117,59 @@ int blob_append(struct blobs *b, const char *id, uint64_t offset, struct blob_wr
 	return 0;
 }
 
+void blob_expect(struct blob_writer *w, uint64_t size)
+{
+	if (size < LARGE || w->hasher)
+		return;
+	w->hasher = blob_hasher_new(w->hash);
+	if (w->hasher)
+		w->hash = NULL; // it has it
+}
+
+static int write_now(struct blob_writer *w, const void *data, size_t size, struct error *err)
+{
+	if (w->failed)
+		return error_set(err, ERROR_SYSTEM, "a write before has failed");
+	w->failed = w->blobs->store->ops->write(w->handle, data, size, err) < 0;
+	if (w->failed)
+		return -1;
+	w->size += size;
+	return 0;
+}
+
+static int write_gathered(struct blob_writer *w, struct error *err)
+{
+	size_t size = w->gathered;
+	w->gathered = 0;
+	if (size && write_now(w, blob_hasher_block(w->hasher), size, err) < 0)
+		return -1;
+	if (size)
+		blob_hasher_give(w->hasher, size);
+	return 0;
+}
+
+static int gather(struct blob_writer *w, const char *data, size_t size, struct error *err)
+{
+	while (size) {
+		size_t room = BLOB_BLOCK - w->gathered, n = size < room ? size : room;
+		memcpy(blob_hasher_block(w->hasher) + w->gathered, data, n);
+		w->gathered += n;
+		data += n;
+		size -= n;
+		if (w->gathered == BLOB_BLOCK && write_gathered(w, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int blob_write(struct blob_writer *w, const void *data, size_t size, struct error *err)
 {
-	if (w->blobs->store->ops->write(w->handle, data, size, err) < 0)
+	if (w->hasher)
+		return gather(w, data, size, err);
+	if (write_now(w, data, size, err) < 0)
 		return -1;
 	if (w->hash)
 		sha256_update(w->hash, data, size);
-	w->size += size;
 	return 0;
 }
 
@@ -122,12 +177,16 @@ int blob_write(struct blob_writer *w, const void *data, size_t size, struct erro
 // more than the hash has seen.
 int blob_finish(struct blob_writer *w, bool durable, uint64_t *size, struct error *err)
 {
-	int rc = w->blobs->store->ops->end(w->handle, durable, size, err);
+	struct error second;
+	int written = w->hasher && !w->failed ? write_gathered(w, err) : 0;
+	int rc = w->blobs->store->ops->end(w->handle, durable, size, written < 0 ? &second : err);
+	if (w->hasher)
+		w->hash = blob_hasher_end(w->hasher);
 	if (rc == 0 && *size == w->size && w->hash && w->size)
 		blob_hashes_put(w->blobs->hashes, w->id, w->size, steal(w->hash));
 	sha256_free(w->hash);
 	free(w);
-	return rc;
+	return written < 0 ? -1 : rc;
 }
 
 int blob_copy(struct blobs *b, const char *from, uint64_t offset, uint64_t size, const char *to,

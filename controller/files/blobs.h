@@ -31,6 +31,8 @@ int blob_size(struct blobs *b, const char *id, uint64_t *size, struct error *err
 // put into *size. Other writers of the blob wait (ERROR_UNAVAILABLE after 10 s).
 int blob_append(struct blobs *b, const char *id, uint64_t offset, struct blob_writer **writer,
 	uint64_t *size, struct error *err);
+// So many bytes are about to be written: many are gathered, and hashed by a thread beside.
+void blob_expect(struct blob_writer *w, uint64_t size);
 int blob_write(struct blob_writer *w, const void *data, size_t size, struct error *err);
 // End: what was written is there for all readers; *size is of the blob then. Also after a failed or
 // short write: what came in order stays. Frees the writer in any case. `durable`: also after a

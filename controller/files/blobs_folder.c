@@ -16,9 +16,13 @@ struct folder {
 	int fd;
 };
 
+// Of a large append: the disk begins with so many bytes while others are still coming, so that its
+// end has little to wait for.
+enum { DISK_STEP = 8 * 1024 * 1024 };
+
 struct blob_handle {
 	int fd;
-	uint64_t size;
+	uint64_t size, told; // told: the disk has been asked to take so many
 	struct folder *folder;
 	char name[BLOB_ID_SIZE + 4];
 };
@@ -85,7 +89,7 @@ static int folder_begin(struct blob_store *s, const char *id, struct blob_handle
 		close(h.fd);
 		return rc;
 	}
-	*size = h.size = (uint64_t)st.st_size;
+	*size = h.size = h.told = (uint64_t)st.st_size;
 	*handle = xmemdup(&h, sizeof(h));
 	return 0;
 }
@@ -95,6 +99,11 @@ static int folder_write(struct blob_handle *h, const void *data, size_t size, st
 	if (pwrite_all(h->fd, data, size, (off_t)h->size, h->name, err) < 0)
 		return -1;
 	h->size += size;
+	if (h->size - h->told >= DISK_STEP) {
+		sync_file_range(
+			h->fd, (off_t)h->told, (off_t)(h->size - h->told), SYNC_FILE_RANGE_WRITE);
+		h->told = h->size;
+	}
 	return 0;
 }
 

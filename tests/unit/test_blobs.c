@@ -5,10 +5,12 @@
 #include "base/text.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -141,6 +143,66 @@ static void test_copy_and_remove(void **state)
 	assert_int_equal(size, 0);
 }
 
+// One that is told to be large goes through blocks and another thread: it is the same, in pieces of
+// any size, in two appends, one of which ends early.
+static void test_large(void **state)
+{
+	enum { SIZE = 3 * 1024 * 1024 + 17, FIRST = 1024 * 1024 + 5 };
+	struct place *p = *state;
+	struct blob_writer *w;
+	struct error err;
+	uint64_t size = 0;
+	cleanup_free char *data = xmalloc(SIZE), *back = xmalloc(SIZE);
+	for (size_t i = 0; i < SIZE; i++)
+		data[i] = (char)(i * 2654435761U >> 13);
+	assert_int_equal(blob_append(p->blobs, p->id, 0, &w, &size, &err), 0);
+	blob_expect(w, SIZE);
+	for (size_t at = 0, n = 1; at < FIRST; at += n, n = n * 3 % 50021 + 1) {
+		n = FIRST - at < n ? FIRST - at : n;
+		assert_int_equal(blob_write(w, data + at, n, &err), 0);
+	}
+	assert_int_equal(blob_finish(w, false, &size, &err), 0);
+	assert_int_equal(size, FIRST);
+	assert_int_equal(blob_append(p->blobs, p->id, FIRST, &w, &size, &err), 0);
+	blob_expect(w, SIZE - FIRST);
+	assert_int_equal(blob_write(w, data + FIRST, SIZE - FIRST, &err), 0);
+	assert_int_equal(blob_finish(w, true, &size, &err), 0);
+	assert_int_equal(size, SIZE);
+	assert_int_equal(blob_read(p->blobs, p->id, 0, back, SIZE, &err), SIZE);
+	assert_memory_equal(back, data, SIZE);
+	// Once as it was remembered, once as it is read again.
+	for (int i = 0; i < 2; i++)
+		hash_is(p, SIZE, data);
+}
+
+// An append that fails keeps what came in order, and its hash is not taken for the whole's.
+static void test_large_fails(void **state)
+{
+	enum { SIZE = 2 * 1024 * 1024, LIMIT = 1024 * 1024 };
+	struct place *p = *state;
+	struct blob_writer *w;
+	struct error err;
+	struct rlimit before, limit;
+	uint64_t size = 0;
+	int rc = 0;
+	cleanup_free char *data = xcalloc(1, SIZE);
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &before);
+	limit = (struct rlimit){LIMIT, before.rlim_max};
+	assert_int_equal(blob_append(p->blobs, p->id, 0, &w, &size, &err), 0);
+	blob_expect(w, SIZE);
+	setrlimit(RLIMIT_FSIZE, &limit);
+	for (size_t at = 0; rc == 0 && at < SIZE; at += 4096)
+		rc = blob_write(w, data + at, 4096, &err);
+	setrlimit(RLIMIT_FSIZE, &before);
+	assert_int_equal(rc, -1);
+	assert_int_equal(err.sys, EFBIG);
+	assert_int_equal(blob_write(w, data, 1, &err), 0); // gathered only
+	assert_int_equal(blob_finish(w, false, &size, &err), 0);
+	assert_int_equal(size, LIMIT);
+	hash_is(p, LIMIT, data);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -148,6 +210,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hash, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_two_controllers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_copy_and_remove, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_large, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_large_fails, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
