@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "base/trim.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -165,6 +166,8 @@ void attempt_reap(struct link *l)
 		}
 		pthread_join(a->thread, NULL);
 		attempt_free(a);
+		if (!l->attempts) // it may be long until there is another
+			memory_trim();
 	}
 }
 

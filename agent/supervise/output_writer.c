@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/supervise/output.h"
-#include "agent/supervise/trim.h"
 #include "base/file.h"
 #include "base/message.h"
+#include "base/trim.h"
 
 #include <unistd.h>
 
@@ -104,7 +104,7 @@ _Noreturn void output_write(
 	tell(&w, &err);
 	if (rc < 0)
 		_exit(1);
-	supervisor_trim();
+	memory_trim();
 	if (o->settle)
 		o->settle(o->data);
 	if (loop_run(w.loop, &err) < 0)

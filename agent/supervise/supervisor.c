@@ -8,9 +8,9 @@
 #include "agent/supervise/exec_session.h"
 #include "agent/supervise/protocol.h"
 #include "agent/supervise/supervisor_internal.h"
-#include "agent/supervise/trim.h"
 #include "base/file.h"
 #include "base/message.h"
+#include "base/trim.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -427,7 +427,7 @@ static int supervise(struct supervisor *s, struct error *err)
 		return -1;
 	announce_start(s);
 	protect(s);
-	supervisor_trim();
+	memory_trim();
 	int status;
 	if (loop_run(s->loop, err) < 0 || container_wait(&s->container, &status, err) < 0)
 		return -1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/supervise/trim.h"
+#include "base/trim.h"
 
 #include "base/file.h"
 #include "base/text.h"
@@ -23,7 +23,7 @@ static void drop_code(const char *line)
 		madvise((void *)start, end - start, MADV_DONTNEED); // refused for the vdso
 }
 
-void supervisor_trim(void)
+void memory_trim(void)
 {
 	struct error ignored;
 	{
