@@ -166,7 +166,7 @@ def cast(make_controller):
 
 # Cases of each member of each schema; random ones; sequences of requests, by links. Seconds and examples of
 # the last two; with --full the others.
-PHASES = {"coverage": (None, None), "fuzzing": (8, 8), "stateful": (8, 8)}
+PHASES = {"coverage": (None, None), "fuzzing": (8, 4), "stateful": (8, 4)}
 CAMPAIGN = {"coverage": (None, None), "fuzzing": (600, 400), "stateful": (300, 200)}
 
 
