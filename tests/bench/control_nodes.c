@@ -335,6 +335,12 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static double percentile_ms(const int64_t *sorted_us, size_t n, size_t percent)
+{
+	size_t at = n * percent / 100;
+	return n ? (double)sorted_us[at < n ? at : n - 1] / 1000 : 0;
+}
+
 static void print_times(const struct bench *b, const char *name, const int64_t *ends)
 {
 	cleanup_free int64_t *us = xcalloc(b->runs + 1, sizeof(*us));
@@ -344,8 +350,8 @@ static void print_times(const struct bench *b, const char *name, const int64_t *
 			us[n++] = ends[i] - b->submitted[i];
 	qsort(us, n, sizeof(*us), by_value);
 	printf(", \"%s\": {\"count\": %zu, \"p50_ms\": %.1f, \"p99_ms\": %.1f, \"max_ms\": %.1f}",
-		name, n, (double)us[n / 2] / 1000, (double)us[n * 99 / 100] / 1000,
-		(double)us[n ? n - 1 : 0] / 1000);
+		name, n, percentile_ms(us, n, 50), percentile_ms(us, n, 99),
+		percentile_ms(us, n, 100));
 }
 
 static int run(struct bench *b, double a_minute, int64_t settle_ms, int64_t ms, struct error *err)
