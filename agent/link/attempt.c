@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/attempt.h"
 #include "agent/link/report.h"
+#include "agent/link/results.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -140,6 +141,7 @@ static void *attempt_main(void *data)
 
 static void attempt_free(struct attempt *a)
 {
+	results_free(a->results);
 	log_sender_free(a->log);
 	service_close(a->service);
 	close_fdp(&a->folder);
@@ -196,7 +198,8 @@ static int attempt_load(struct attempt *a, struct error *err)
 			.url = c->url, .token = a->token, .ca = c->ca, .cancel_fd = -1},
 		err);
 	a->log = log_sender_new(a);
-	return a->service ? 0 : -1;
+	a->results = a->service ? results_new(a, err) : NULL;
+	return a->results ? 0 : -1;
 }
 
 static int attempt_begin(struct link *l, const char *id, struct error *err)

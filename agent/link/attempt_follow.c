@@ -3,6 +3,7 @@
 #include "agent/link/attempt.h"
 #include "agent/link/counters.h"
 #include "agent/link/report.h"
+#include "agent/link/results.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -14,7 +15,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-enum { TICK_MS = 2000, FAST_MS = 100, LATER_MS_MAX = 30 * 1000, UPLOAD_MS = 10 * 1000 };
+enum { TICK_MS = 2000, FAST_MS = 100, LATER_MS_MAX = 30 * 1000 };
 
 // ---- the engine
 
@@ -130,21 +131,22 @@ static bool send_results(struct attempt *a, int folder, bool whole)
 	struct error err;
 	if (a->upload_done || folder < 0 || attempt_is_stale(a))
 		return true;
-	if (!whole && now_ms() < a->upload_ms)
+	if (!whole) {
+		results_begin(a->results, folder);
 		return true;
-	int rc = upload_round(a, folder, whole, &a->uploaded, &err);
-	a->upload_ms = now_ms() + UPLOAD_MS;
+	}
+	results_stop(a->results);
+	int rc = upload_round(a, folder, true, &a->uploaded, &err);
 	link_counters.uploads++;
 	link_counters.upload_failures += rc < 0;
-	if (rc == 0 || err.kind == ERROR_UNAVAILABLE) {
-		a->upload_done = whole && rc == 0;
-		return rc == 0 || !whole;
-	}
+	if (rc < 0 && err.kind == ERROR_UNAVAILABLE)
+		return false;
+	a->upload_done = true;
+	if (rc == 0)
+		return true;
 	log_warning("%s: its results: %s", a->id, err.text);
-	if (whole) {
-		a->upload_done = a->uploaded.failed = true;
-		snprintf(a->uploaded.message, sizeof(a->uploaded.message), "%.250s", err.text);
-	}
+	a->uploaded.failed = true;
+	snprintf(a->uploaded.message, sizeof(a->uploaded.message), "%.250s", err.text);
 	return true;
 }
 

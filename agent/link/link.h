@@ -63,9 +63,9 @@ struct attempt {
 	struct process engine, asker;
 	struct service *service; // with the token of its files
 	struct log_sender *log;
-	struct upload_status uploaded; // of the last round
+	struct results *results;       // rounds while the run goes on
+	struct upload_status uploaded; // of the round when it has ended
 	bool upload_done;
-	int64_t upload_ms;	      // of the next round
 	_Atomic uint64_t log_waiting; // bytes of the log that the controller does not have
 };
 
