@@ -36,6 +36,7 @@ class Controller(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.asked, self.refusals, self.names = [], [], set()
         self.files, self.snapshot, self.lost = {}, b"", 0
+        self.hold, self.holds, self.go_on = None, threading.Event(), threading.Event()
         self.ended, self.say, self.attempts, self.polled = [], {}, {}, threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -51,6 +52,9 @@ class Controller(http.server.ThreadingHTTPServer):
         start["snapshot"] = hashlib.sha256(self.snapshot).hexdigest()
         start.update(token="stk_r_x", job_token="stk_m_secret", restore=False)
         self.say = {"starts": [start]}
+
+    def log(self):
+        return self.files.get("user_logs/std_log.txt", b"")
 
     def poll(self, document):
         """Levels: a start is said until it was heard, an end is known once it was said."""
@@ -128,6 +132,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_PATCH(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.name() == self.server.hold:
+            self.server.hold = None
+            self.server.holds.set()
+            self.server.go_on.wait(60)
         at = int(self.headers["Content-Range"].split()[1].split("-")[0])
         has = self.server.files.setdefault(self.name(), b"")
         if at != len(has):
@@ -254,6 +262,24 @@ def test_job(stoker, busybox, controller):  # noqa: F811
     for path in run.rglob("*"):
         if path.is_file():
             assert b"stk_m_secret" not in path.read_bytes()
+
+
+def test_log_beside_results(stoker, busybox, controller):  # noqa: F811
+    """An upload that does not come to its end holds up neither the log nor the end of the run."""
+    stoker("join", controller.url, "--token", JOIN)
+    script = "head -c 9000000 /dev/urandom > outputs/large; i=0; while [ $i -lt 75 ]\n"
+    controller.submit(busybox, script + "do echo $i; i=$((i+1)); sleep 0.2; done\n")
+    controller.hold = "outputs/large"
+    with agent(stoker):
+        assert controller.holds.wait(60)
+        before = len(controller.log())
+        wait_for(lambda: len(controller.log()) > before + 8, "the log", 5)
+        end = ended(controller)
+        controller.go_on.set()
+        forgotten(stoker)
+    assert end["result"] == "Completed", end
+    (run,) = runs(stoker)
+    assert controller.files["outputs/large"] == (run / "1/outputs/large").read_bytes()
 
 
 def test_agent_killed(stoker, busybox, controller):  # noqa: F811
