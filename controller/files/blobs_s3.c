@@ -6,7 +6,6 @@
 #include "controller/files/blobs_s3.h"
 
 #include "base/text.h"
-#include "base/time.h"
 
 #include <stdio.h>
 
@@ -15,11 +14,7 @@ enum {
 	TAIL_ROWS = 64,	   // then they become one row
 	JOIN_OBJECTS = 64,
 	JOIN_BYTES = 64 * 1024 * 1024,
-	SLOTS = 32, // times OBJECT_PART is the memory of all uploads
-	SLOT_WAIT_MS = 10 * 1000,
-	PING_EVERY_MS = 2000,
 };
-static const char marker[] = "stoker-controller";
 
 struct blob_handle {
 	struct s3_store *store;
@@ -30,32 +25,6 @@ struct blob_handle {
 	bool failed;
 	struct blob_handle *next;
 };
-
-// ---- slots
-
-int s3_store_take_slot(struct s3_store *s, struct error *err)
-{
-	int64_t until = now_ms() + SLOT_WAIT_MS;
-	struct timespec end = {until / 1000, until % 1000 * 1000000};
-	int rc = 0;
-	pthread_mutex_lock(&s->lock);
-	while (s->slots == SLOTS && rc == 0)
-		rc = pthread_cond_timedwait(&s->changed, &s->lock, &end);
-	bool taken = s->slots < SLOTS;
-	s->slots += taken;
-	pthread_mutex_unlock(&s->lock);
-	return taken ? 0
-		     : error_set(err, ERROR_UNAVAILABLE, "files: %d uploads are under way already",
-			       SLOTS);
-}
-
-void s3_store_give_slot(struct s3_store *s)
-{
-	pthread_mutex_lock(&s->lock);
-	s->slots--;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
-}
 
 // ---- appending
 
@@ -280,68 +249,10 @@ static int remove_blob(struct blob_store *store, const char *id, struct error *e
 	return pieces_remove(((struct s3_store *)store)->db, id, err);
 }
 
-// Anybody may ask how we are, so the store is not asked each time.
-static int ping(struct blob_store *store, struct error *err)
-{
-	struct s3_store *s = (struct s3_store *)store;
-	pthread_mutex_lock(&s->lock);
-	bool known = s->pinged && now_ms() - s->pinged < PING_EVERY_MS;
-	struct error e = s->ping_error;
-	pthread_mutex_unlock(&s->lock);
-	if (!known) {
-		e = (struct error){0};
-		s3_ping(s->s3, marker, &e);
-		pthread_mutex_lock(&s->lock);
-		s->pinged = now_ms();
-		s->ping_error = e;
-		pthread_mutex_unlock(&s->lock);
-	}
-	if (e.kind != ERROR_NONE)
-		*err = e;
-	return e.kind != ERROR_NONE ? -1 : 0;
-}
-
-static void free_store(struct blob_store *store)
-{
-	struct s3_store *s = (struct s3_store *)store;
-	pthread_mutex_lock(&s->lock);
-	s->stopping = true;
-	pthread_cond_broadcast(&s->changed);
-	pthread_mutex_unlock(&s->lock);
-	pthread_join(s->sweeper, NULL);
-	pthread_cond_destroy(&s->changed);
-	pthread_mutex_destroy(&s->lock);
-	block_cache_free(s->cache);
-	s3_close(s->s3);
-	free(s);
-}
-
-// That we may write there is found out now and not with the first file.
-static int check(struct s3 *s3, struct error *err)
-{
-	static const char text[] = "Files of the runs of stoker-controller(1), in pieces that its "
-				   "database knows.\n";
-	uint64_t size;
-	if (s3_size(s3, marker, &size, err) == 0)
-		return 0;
-	return err->kind == ERROR_NOT_FOUND ? s3_put(s3, marker, text, sizeof(text) - 1, err) : -1;
-}
-
-static struct s3 *open_s3(const char *where, struct error *err)
-{
-	struct s3_address a;
-	struct s3 *s3 = s3_address_parse(&a, where, err) < 0 ? NULL : s3_open(&a, err);
-	s3_address_release(&a);
-	if (!s3 || check(s3, err) == 0)
-		return s3;
-	s3_close(s3);
-	return NULL;
-}
-
 struct blob_store *blob_s3_open(const char *where, struct database *db, struct error *err)
 {
 	static const struct blob_store_ops ops = {
-		.ping = ping,
+		.ping = s3_store_ping,
 		.size = size_of,
 		.begin = begin,
 		.write = write_bytes,
@@ -350,26 +261,11 @@ struct blob_store *blob_s3_open(const char *where, struct database *db, struct e
 		.open = no_descriptor,
 		.sync = sync_blob,
 		.remove = remove_blob,
-		.free = free_store,
+		.free = s3_store_free,
 	};
-	pthread_condattr_t monotonic;
-	struct s3 *s3 = open_s3(where, err);
-	if (!s3)
+	struct s3_store *s = s3_store_open(where, db, err);
+	if (!s)
 		return NULL;
-	struct s3_store *s = xcalloc(1, sizeof(*s));
-	*s = (struct s3_store){
-		.store = {.ops = &ops}, .s3 = s3, .db = db, .cache = block_cache_new()};
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-	if (s3_store_sweep_start(s, err) == 0)
-		return &s->store;
-	pthread_cond_destroy(&s->changed);
-	pthread_mutex_destroy(&s->lock);
-	block_cache_free(s->cache);
-	s3_close(s->s3);
-	free(s);
-	return NULL;
+	s->store.ops = &ops;
+	return &s->store;
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The store of objects in parts: appending (blobs_s3.c), reading (blobs_s3_read.c), joining small
-// objects (blobs_s3_join.c), removing what is nobody's (blobs_s3_sweep.c).
+// The store of objects in parts: what they share (blobs_s3_store.c), appending (blobs_s3.c),
+// reading (blobs_s3_read.c), joining small objects (blobs_s3_join.c), removing what is nobody's
+// (blobs_s3_sweep.c).
 #pragma once
 
 #include "controller/files/blobs_internal.h"
@@ -24,6 +25,12 @@ struct s3_store {
 	struct error ping_error;
 	pthread_t sweeper;
 };
+
+// Without `store`, which is the caller's matter. Writes a mark, if there is none, to find out that
+// we may write there.
+struct s3_store *s3_store_open(const char *where, struct database *db, struct error *err);
+void s3_store_free(struct blob_store *store);
+int s3_store_ping(struct blob_store *store, struct error *err);
 
 // The right to hold a part of an object in memory: ERROR_UNAVAILABLE after 10 s.
 int s3_store_take_slot(struct s3_store *s, struct error *err);
