@@ -59,15 +59,18 @@ static int get(struct request *r, struct error *err)
 {
 	const char *run = request_parameter(r, "run"), *path = request_parameter(r, "path");
 	uint64_t offset = 0;
+	bool stat, follow;
 	if (file_path_check(path, err) < 0 ||
-		request_query_number(r, "offset", 0, INT64_MAX, &offset, err) < 0)
+		request_query_number(r, "offset", 0, INT64_MAX, &offset, err) < 0 ||
+		request_query_flag(r, "stat", &stat, err) < 0 ||
+		request_query_flag(r, "follow", &follow, err) < 0)
 		return -1;
-	if (request_query_flag(r, "stat"))
+	if (stat)
 		return stat_reply(r, err);
 	if (database_read(r->controller->db, ask, r, err) < 0)
 		return -1;
-	return request_query_flag(r, "follow") ? files_reply_follow(r, run, path, offset, err)
-					       : files_reply_bytes(r, run, path, offset, err);
+	return follow ? files_reply_follow(r, run, path, offset, err)
+		      : files_reply_bytes(r, run, path, offset, err);
 }
 
 static int mark_in(struct database_tx *tx, void *data, struct error *err)

@@ -92,11 +92,11 @@ int files_append_begin(struct request *r, struct error *err)
 		.request = r,
 		.run = request_parameter(r, "run"),
 		.path = request_parameter(r, "path"),
-		.part = request_query_flag(r, "part"),
 	};
 	uint64_t limit = r->controller->limits.run_bytes;
 	p->request = r;
-	if (parse_range(request_header(r, "Content-Range"), p, err) < 0)
+	if (request_query_flag(r, "part", &o.part, err) < 0 ||
+		parse_range(request_header(r, "Content-Range"), p, err) < 0)
 		return -1;
 	if (limit && p->first + p->size > limit) {
 		r->code = "too_large";

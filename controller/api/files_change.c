@@ -195,9 +195,13 @@ static int keep(struct request *r, struct error *err)
 
 int files_post(struct request *r, struct error *err)
 {
-	if (request_query_flag(r, "finish"))
+	bool ends, stays;
+	if (request_query_flag(r, "finish", &ends, err) < 0 ||
+		request_query_flag(r, "keep", &stays, err) < 0)
+		return -1;
+	if (ends)
 		return finish(r, err);
-	if (request_query_flag(r, "keep"))
+	if (stays)
 		return keep(r, err);
 	return error_set(err, ERROR_INVALID, "finish=1 or keep=1 is missing");
 }

@@ -41,10 +41,13 @@ int request_query_number(const struct request *r, const char *name, uint64_t min
 	return 0;
 }
 
-bool request_query_flag(const struct request *r, const char *name)
+int request_query_flag(const struct request *r, const char *name, bool *value, struct error *err)
 {
 	const char *text = request_query(r, name);
-	return text && (streq(text, "1") || streq(text, "true"));
+	*value = text && (streq(text, "1") || streq(text, "true"));
+	if (!text || *value || streq(text, "0") || streq(text, "false"))
+		return 0;
+	return error_set(err, ERROR_INVALID, "%s: must be 0 or 1", name);
 }
 
 int request_json(struct request *r, const struct json **document, struct error *err)

@@ -52,7 +52,8 @@ const char *request_header(const struct request *r, const char *name); // NULL: 
 // A decimal query parameter between bounds, else ERROR_INVALID which names it.
 int request_query_number(const struct request *r, const char *name, uint64_t min, uint64_t max,
 	uint64_t *value, struct error *err); // untouched when it is not given
-bool request_query_flag(const struct request *r, const char *name); // "1" or "true"
+// "1" or "true", "0" or "false" (also when it is not given), else ERROR_INVALID which names it.
+int request_query_flag(const struct request *r, const char *name, bool *value, struct error *err);
 // The body as JSON (an object), within the bounds for foreign documents.
 int request_json(struct request *r, const struct json **document, struct error *err);
 // What the server has counted, as Prometheus reads it.

@@ -26,7 +26,8 @@ KERNEL_COMPLAINTS = re.compile(
 )
 
 # Longest first: with several processes none is left alone with one of these at the end.
-LONGEST = ["nasty_image", "registry", "supervise", "runtime_tools", "bad_layers", "sandbox_attacks"]
+LONGEST = ["nasty_image", "controller_openapi", "registry", "supervise", "runtime_tools", "control_faults",
+           "files_s3", "bad_layers", "sandbox_attacks"]  # fmt: skip
 
 
 def pytest_addoption(parser):
