@@ -415,6 +415,22 @@ def test_link_blocked(pytestconfig, jobs, make_machine):
     assert requeued > 0
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("how", ["block", "cut"])
+def test_link_gone_for_minutes(jobs, make_machine, how):
+    """Connections and leases are long gone, jobs have ended meanwhile or go on."""
+    machine = make_machine("alpha").start()
+    for seconds in (2, 8, 150):
+        jobs.submit(seconds, status=1)
+    time.sleep(3)
+    getattr(machine.proxy, how)()
+    time.sleep(130)
+    machine.proxy.open()
+    jobs.wait()
+    attempts = [check_run(jobs, run, [machine], attempts=2) for run in jobs.status]
+    assert attempts[1:] == [2, 2]
+
+
 def disturb(chance, kind, machine, controller):
     if kind == "agent":
         machine.kill()
