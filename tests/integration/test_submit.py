@@ -61,6 +61,7 @@ mkdir outputs/d outputs/empty; ln -s d/a outputs/link
 head -c 20000000 /dev/urandom > outputs/large
 echo one > outputs/d/a; : > outputs/nothing; echo x > "outputs/100% $(printf '\\377')"
 echo gone > outputs/gone; echo tb > logs/events
+echo old > outputs/old; touch -d '1960-01-02 03:04:05' outputs/old
 sleep 11; rm outputs/gone; echo two >> outputs/d/a; head -c 100 /dev/urandom >> outputs/large
 """
     with agent(machine):
@@ -74,7 +75,9 @@ sleep 11; rm outputs/gone; echo two >> outputs/d/a; head -c 100 /dev/urandom >> 
         subprocess.run(["diff", "-r", local / "1" / top, tmp / "got" / top], check=True)
     assert (tmp / "got/outputs/link").readlink() == pathlib.Path("d/a")
     upload = json.loads(user("show", "--json", run).stdout)["upload"]
-    assert (upload["state"], upload["files"]) == ("Done", 5)
+    assert (upload["state"], upload["files"]) == ("Done", 6)
+    times = [path.stat().st_mtime for path in (local / "1/outputs/old", tmp / "got/outputs/old")]
+    assert times[0] == times[1] < 0
     before = (tmp / "got/outputs/large").stat().st_ino
     user("download", run, "-o", tmp / "got")
     assert (tmp / "got/outputs/large").stat().st_ino == before  # not fetched again
