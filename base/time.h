@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 // Monotonic milliseconds.
 int64_t now_ms(void);
@@ -12,6 +13,8 @@ int64_t now_ms(void);
 int64_t wall_ms(void);
 // The same in microseconds.
 int64_t wall_us(void);
+// Nanoseconds since 1970, also before it.
+struct timespec timespec_of_ns(int64_t ns);
 // Sleep; a signal may end it early.
 void sleep_ms(int64_t ms);
 

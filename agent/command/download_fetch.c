@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <limits.h>
 #include <linux/openat2.h>
@@ -116,13 +117,7 @@ static int finish(const struct download_fetch *f, int parent, const char *part, 
 {
 	int64_t mode = json_get_integer(f->file, "mode", 0),
 		mtime = json_get_integer(f->file, "mtime_ns", 0);
-	int64_t seconds = mtime / 1000000000, rest = mtime % 1000000000;
-	if (rest < 0) { // before 1970
-		seconds--;
-		rest += 1000000000;
-	}
-	const struct timespec times[2] = {
-		{.tv_nsec = UTIME_NOW}, {.tv_sec = seconds, .tv_nsec = rest}};
+	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, timespec_of_ns(mtime)};
 	if (fchmod(f->fd, (mode_t)(mode & 0777) | 0600) < 0 || futimens(f->fd, times) < 0 ||
 		renameat(parent, part, parent, path_base(f->name)) < 0)
 		return error_set_errno(err, errno, "make %s", f->name);

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <linux/fs.h>
 #include <stdio.h>
@@ -403,8 +404,7 @@ static int folder_keep(struct outputs_target *t, uint64_t offset, uint64_t size,
 
 static int set_attributes(int fd, const struct outputs_attributes *a)
 {
-	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
-		{.tv_sec = a->mtime_ns / 1000000000, .tv_nsec = a->mtime_ns % 1000000000}};
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, timespec_of_ns(a->mtime_ns)};
 	return fchmod(fd, file_mode(a->mode)) < 0 ? -1 : futimens(fd, times);
 }
 

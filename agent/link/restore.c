@@ -8,6 +8,7 @@
 #include "agent/link/attempt.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "base/time.h"
 
 #include <stdio.h>
 #include <sys/stat.h>
@@ -107,8 +108,7 @@ static int restore_file(const struct restoring *r, const char *path, int parent,
 	bool whole = complete && complete->type == JSON_BOOL && complete->boolean;
 	int64_t size = json_get_integer(file, whole ? "size" : "finished", 0);
 	int64_t mtime = json_get_integer(file, "mtime_ns", 0);
-	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW},
-		{.tv_sec = mtime / 1000000000, .tv_nsec = mtime % 1000000000}};
+	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, timespec_of_ns(mtime)};
 	const char *sha256 = whole ? json_get_string(file, "sha256") : NULL;
 	if ((!whole && size == 0) || is_here(parent, name, size, sha256))
 		return 0;

@@ -238,18 +238,38 @@ static bool is_due(const struct sending *s)
 	return s->here->size <= SMALL || s->here->size - finished >= finished / 4;
 }
 
-static int send_file(struct sending *s, bool whole, struct error *err)
+static int send_open(struct sending *s, bool whole, struct error *err)
 {
-	s->fd = outputs_open_beneath(s->folder, s->here->name, O_RDONLY | O_NONBLOCK);
-	if (s->fd < 0)
-		return errno == ENOENT || errno == ELOOP ? 0 : error_set_errno(err, errno, "open");
 	int rc = has_grown(s, err);
 	s->grown = rc > 0;
+	if (rc < 0)
+		return -1;
 	bool grows = s->grown && wall_ms() - s->here->mtime_ns / 1000000 < GROWS_MS;
-	if (rc >= 0)
-		rc = grows && !whole && !is_due(s)
-			     ? append_only(s, err)
-			     : send_whole(s, grows && !whole && s->there, err);
+	return grows && !whole && !is_due(s) ? append_only(s, err)
+					     : send_whole(s, grows && !whole && s->there, err);
+}
+
+// As it is now: since the list was made another file may have taken the name, of which the listed
+// size would be no whole.
+static int send_file(struct sending *s, bool whole, struct error *err)
+{
+	const struct entry *listed = s->here;
+	struct entry now = *listed;
+	struct stat st;
+	s->fd = outputs_open_beneath(s->folder, now.name, O_RDONLY | O_NONBLOCK);
+	if (s->fd < 0)
+		return errno == ENOENT || errno == ELOOP ? 0 : error_set_errno(err, errno, "open");
+	int rc = fstat(s->fd, &st);
+	if (rc < 0)
+		error_set_errno(err, errno, "look at %s", now.name);
+	else if (S_ISREG(st.st_mode)) {
+		now.size = st.st_size;
+		now.mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+		now.mode = st.st_mode & 0777;
+		s->here = &now;
+		rc = send_open(s, whole, err);
+		s->here = listed;
+	}
 	close_fdp(&s->fd);
 	return rc;
 }

@@ -176,13 +176,14 @@ int files_put_begin(struct request *r, struct error *err)
 {
 	struct whole *p = arena_new(&r->arena, struct whole);
 	const char *hash = request_header(r, "Stoker-Sha256");
-	uint64_t mode = 0644, mtime = 0, there;
+	uint64_t mode = 0644, there;
+	int64_t mtime = 0;
 	if (!hash || !sha256_is_hex(hash))
 		return error_set(
 			err, ERROR_INVALID, "Stoker-Sha256: must be 64 hexadecimal digits");
 	if (file_path_check(request_parameter(r, "path"), err) < 0 ||
 		request_query_number(r, "mode", 0, 07777, &mode, err) < 0 ||
-		request_query_number(r, "mtime_ns", 0, INT64_MAX, &mtime, err) < 0)
+		request_query_integer(r, "mtime_ns", &mtime, err) < 0)
 		return -1;
 	// It is asked again at the end; here, before anything is stored for who may not.
 	if (database_read(r->controller->db, may_write, r, err) < 0)
@@ -192,7 +193,7 @@ int files_put_begin(struct request *r, struct error *err)
 		.blob = p->blob,
 		.sha256 = hash,
 		.mode = (unsigned)mode,
-		.mtime_ns = (int64_t)mtime};
+		.mtime_ns = mtime};
 	if (blob_append(r->controller->blobs, p->blob, 0, &p->writer, &there, err) < 0)
 		return -1;
 	r->context = p;

@@ -41,6 +41,15 @@ int request_query_number(const struct request *r, const char *name, uint64_t min
 	return 0;
 }
 
+int request_query_integer(
+	const struct request *r, const char *name, int64_t *value, struct error *err)
+{
+	const char *text = request_query(r, name);
+	if (!text || parse_i64(text, value))
+		return 0;
+	return error_set(err, ERROR_INVALID, "%s: must be a number of 64 bits", name);
+}
+
 int request_query_flag(const struct request *r, const char *name, bool *value, struct error *err)
 {
 	const char *text = request_query(r, name);

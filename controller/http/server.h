@@ -52,6 +52,9 @@ const char *request_header(const struct request *r, const char *name); // NULL: 
 // A decimal query parameter between bounds, else ERROR_INVALID which names it.
 int request_query_number(const struct request *r, const char *name, uint64_t min, uint64_t max,
 	uint64_t *value, struct error *err); // untouched when it is not given
+// The same of a signed one of 64 bits.
+int request_query_integer(
+	const struct request *r, const char *name, int64_t *value, struct error *err);
 // "1" or "true", "0" or "false" (also when it is not given), else ERROR_INVALID which names it.
 int request_query_flag(const struct request *r, const char *name, bool *value, struct error *err);
 // The body as JSON (an object), within the bounds for foreign documents.

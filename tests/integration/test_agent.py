@@ -36,6 +36,7 @@ class Controller(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.asked, self.refusals, self.names = [], [], set()
         self.files, self.snapshot, self.lost = {}, b"", 0
+        self.puts, self.list_seconds = [], 0
         self.hold, self.holds, self.go_on = None, threading.Event(), threading.Event()
         self.ended, self.say, self.attempts, self.polled = [], {}, {}, threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -117,6 +118,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "/snapshots/" in self.path:
             self.answer(200, self.server.snapshot)
         elif urllib.parse.urlsplit(self.path).path.endswith("/files"):
+            time.sleep(self.server.list_seconds)
             self.answer(200, {"files": [], "next": None})
         elif self.name() in self.server.files:
             self.answer(200, {"size": len(self.server.files[self.name()])})
@@ -128,6 +130,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not self.path.endswith("/manifest"):
             assert hashlib.sha256(data).hexdigest() == self.headers["Stoker-Sha256"]
             self.server.files[self.name()] = data
+            self.server.puts.append((self.name(), data))
         self.answer(200, {})
 
     def do_PATCH(self):
@@ -243,6 +246,22 @@ def forgotten(stoker):
 
 
 LINES = "i=0; while [ $i -lt 300 ]; do echo line $i of $STOKER_RUN_ID; i=$((i+1)); done\n"
+
+
+def test_replaced_since_it_was_listed(stoker, busybox, controller):  # noqa: F811
+    """What is sent of a file that is replaced by renaming is one of the files, whole."""
+    controller.list_seconds = 0.5
+    stoker("join", controller.url, "--token", JOIN)
+    script = """n=0; while [ $n -lt 150 ]; do n=$((n + 1))
+{ echo $n; seq 1 $((n * 100)); echo end $n; } > outputs/.new; mv outputs/.new outputs/c
+sleep 0.08; done
+"""
+    controller.submit(busybox, script)
+    with agent(stoker):
+        ended(controller)
+    sent = [data.split() for name, data in controller.puts if name == "outputs/c"]
+    assert sent and all(lines[-1] == lines[0] for lines in sent), [x[:1] + x[-1:] for x in sent]
+    assert sent[-1][0] == b"150"
 
 
 def test_job(stoker, busybox, controller):  # noqa: F811
