@@ -271,12 +271,13 @@ bool file_exists(int dirfd, const char *path)
 	return fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-int file_hash(int fd, const char *name, uint64_t size, struct sha256 *h, struct error *err)
+int file_hash(
+	int fd, const char *name, uint64_t at, uint64_t end, struct sha256 *h, struct error *err)
 {
 	enum { PIECE = 128 * 1024 };
 	cleanup_free char *piece = xmalloc(PIECE);
-	for (uint64_t at = 0; at < size;) {
-		size_t want = size - at < PIECE ? (size_t)(size - at) : PIECE;
+	while (at < end) {
+		size_t want = end - at < PIECE ? (size_t)(end - at) : PIECE;
 		ssize_t n = pread(fd, piece, want, (off_t)at);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -295,7 +296,7 @@ int file_sha256(
 {
 	cleanup_sha256 struct sha256 *h = sha256_new();
 	uint8_t digest[SHA256_SIZE];
-	if (file_hash(fd, name, size, h, err) < 0)
+	if (file_hash(fd, name, 0, size, h, err) < 0)
 		return -1;
 	sha256_final(h, digest);
 	sha256_hex(digest, hex);

@@ -55,9 +55,10 @@ bool file_exists(int dirfd, const char *path);
 // What others can read is no place for a secret: ERROR_DENIED says what to do, as ssh does of its
 // keys. `flags` of fstatat(2). A file that is not there is fine.
 int file_check_private(int dirfd, const char *path, int flags, struct error *err);
-// Add the first `size` bytes of a file to a hash. ERROR_INTEGRITY: it has fewer.
-int file_hash(int fd, const char *name, uint64_t size, struct sha256 *h, struct error *err);
-// SHA-256 of them alone, in hexadecimal.
+// Add a file's bytes from `at` up to `end` to a hash. ERROR_INTEGRITY: it has fewer.
+int file_hash(
+	int fd, const char *name, uint64_t at, uint64_t end, struct sha256 *h, struct error *err);
+// SHA-256 of its first `size` bytes, in hexadecimal.
 int file_sha256(
 	int fd, const char *name, uint64_t size, char hex[SHA256_HEX_SIZE], struct error *err);
 

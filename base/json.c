@@ -324,6 +324,12 @@ int64_t json_get_integer(const struct json *object, const char *key, int64_t oth
 	return value && value->type == JSON_INTEGER ? value->integer : otherwise;
 }
 
+bool json_get_bool(const struct json *object, const char *key, bool otherwise)
+{
+	const struct json *value = json_get(object, key);
+	return value && value->type == JSON_BOOL ? value->boolean : otherwise;
+}
+
 const char *json_type_name(enum json_type type)
 {
 	static const char *const names[] = {

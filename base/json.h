@@ -71,6 +71,8 @@ const struct json *json_get(const struct json *object, const char *key);
 const char *json_get_string(const struct json *object, const char *key);
 // `otherwise` if it is absent or no integer.
 int64_t json_get_integer(const struct json *object, const char *key, int64_t otherwise);
+// `otherwise` if it is absent or no boolean.
+bool json_get_bool(const struct json *object, const char *key, bool otherwise);
 
 #define json_array_each(item, array)                            \
 	for (const struct json_member *item = (array)->members; \

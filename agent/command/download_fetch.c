@@ -71,7 +71,7 @@ static int take_up(struct download_fetch *f, struct error *err)
 	f->have = f->sha256 && (uint64_t)size <= f->size ? (uint64_t)size : 0;
 	if (ftruncate(f->fd, (off_t)f->have) < 0 || lseek(f->fd, (off_t)f->have, SEEK_SET) < 0)
 		return error_set_errno(err, errno, "go on with %s", f->name);
-	return file_hash(f->fd, f->name, f->have, f->hash, err);
+	return file_hash(f->fd, f->name, 0, f->have, f->hash, err);
 }
 
 // 1: all of it is here; 0: something else came, and is thrown away. -1.

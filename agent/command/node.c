@@ -82,12 +82,6 @@ static int describe(
 	return *status ? 0 : -1;
 }
 
-static bool is_true(const struct json *object, const char *key)
-{
-	const struct json *v = json_get(object, key);
-	return v && v->type == JSON_BOOL && v->boolean;
-}
-
 static void print_status(const struct json *status)
 {
 	const struct json *held = json_get(status, "attempts");
@@ -95,16 +89,17 @@ static void print_status(const struct json *status)
 	int64_t changed = json_get_integer(status, "in_touch_changed", 0);
 	printf("%-11s %s (%s)\n", "node", remote_text(status, "name"), remote_text(status, "node"));
 	printf("%-11s %s\n", "controller", remote_text(status, "controller"));
-	if (!is_true(status, "agent"))
+	if (!json_get_bool(status, "agent", false))
 		printf("%-11s does not run; start it: stoker agent\n", "agent");
 	else if (changed)
 		printf("%-11s %s since %s\n", "link",
-			is_true(status, "in_touch") ? "answers" : "does not answer",
+			json_get_bool(status, "in_touch", false) ? "answers" : "does not answer",
 			format_time(changed, since));
 	printf("%-11s %s\n", "runs",
-		is_true(status, "draining") ? "draining: no new ones are taken"
-		: is_true(status, "drain")  ? "draining by the controller: no new ones are taken"
-					    : "are taken");
+		json_get_bool(status, "draining", false) ? "draining: no new ones are taken"
+		: json_get_bool(status, "drain", false)
+			? "draining by the controller: no new ones are taken"
+			: "are taken");
 	remote_print_resources(json_get(status, "resources"));
 	if (!held || held->type != JSON_ARRAY)
 		return;

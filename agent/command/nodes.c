@@ -35,10 +35,8 @@ static size_t count_gpus(const struct json *resources)
 	size_t n = 0;
 	if (!gpus || gpus->type != JSON_ARRAY)
 		return 0;
-	json_array_each (item, gpus) {
-		const struct json *ready = json_get(&item->value, "ready");
-		n += !ready || ready->type != JSON_BOOL || ready->boolean;
-	}
+	json_array_each (item, gpus)
+		n += json_get_bool(&item->value, "ready", true);
 	return n;
 }
 

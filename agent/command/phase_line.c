@@ -10,11 +10,15 @@
 
 enum { REDRAW_MS = 100, LINE_MAX = 200 };
 
-void phase_line_init(struct phase_line *p, const char *subject)
+bool phase_line_is_live(void)
 {
 	const char *term = getenv("TERM");
-	*p = (struct phase_line){.subject = subject,
-		.terminal = isatty(STDERR_FILENO) == 1 && !(term && streq(term, "dumb"))};
+	return isatty(STDERR_FILENO) == 1 && !(term && streq(term, "dumb"));
+}
+
+void phase_line_init(struct phase_line *p, const char *subject)
+{
+	*p = (struct phase_line){.subject = subject, .terminal = phase_line_is_live()};
 }
 
 void phase_line_format(const struct phase_line *p, uint64_t done, uint64_t total, int64_t now,

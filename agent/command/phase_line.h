@@ -16,6 +16,8 @@ struct phase_line {
 	uint64_t first;		   // bytes that were there when the phase began
 };
 
+// May lines be drawn over on standard error?
+bool phase_line_is_live(void);
 void phase_line_init(struct phase_line *p, const char *subject);
 void phase_line_begin(struct phase_line *p, const char *phase, const char *detail); // may be NULL
 void phase_line_update(struct phase_line *p, uint64_t done, uint64_t total);	    // 0: not known

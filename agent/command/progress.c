@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/command/progress.h"
 
+#include "agent/command/phase_line.h"
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/loop.h"
@@ -28,10 +29,7 @@ static const char *phase_name(enum pull_phase phase)
 
 void progress_init(struct progress *p, const struct oci_reference *reference)
 {
-	*p = (struct progress){.terminal = isatty(STDERR_FILENO) == 1, .started = now_ms()};
-	const char *term = getenv("TERM");
-	if (term && streq(term, "dumb"))
-		p->terminal = false;
+	*p = (struct progress){.terminal = phase_line_is_live(), .started = now_ms()};
 	oci_reference_familiar(reference, p->name);
 }
 

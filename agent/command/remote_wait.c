@@ -2,14 +2,13 @@
 //
 // What becomes of a run before its script prints: its events (docs/protocol.md), as one line that
 // is drawn over on a terminal, else a line for each phase and each tenth of its progress.
+#include "agent/command/phase_line.h"
 #include "agent/command/remote.h"
 
 #include "base/text.h"
 #include "base/time.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 enum { LINE_BYTES_MAX = 1024 * 1024, AGAIN_MS = 500, AGAIN_MS_MAX = 10 * 1000 };
 
@@ -141,9 +140,7 @@ static int listen_once(struct service *s, struct wait *w, struct error *err)
 
 int remote_wait(struct service *s, const char *run_id, struct error *err)
 {
-	const char *term = getenv("TERM");
-	struct wait w = {.run = run_id,
-		.terminal = isatty(STDERR_FILENO) == 1 && !(term && streq(term, "dumb"))};
+	struct wait w = {.run = run_id, .terminal = phase_line_is_live()};
 	int rc = 0;
 	for (int64_t wait = AGAIN_MS; !w.over;
 		wait = wait * 2 < AGAIN_MS_MAX ? wait * 2 : AGAIN_MS_MAX) {

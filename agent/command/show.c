@@ -30,12 +30,6 @@ static const struct options_usage usage = {
 
 enum { LOG_LINES = 10, LOG_BYTES = 8192 };
 
-static bool truth(const struct json *object, const char *key)
-{
-	const struct json *value = json_get(object, key);
-	return value && value->type == JSON_BOOL && value->boolean;
-}
-
 static const char *text(const struct json *object, const char *key)
 {
 	const char *s = json_get_string(object, key);
@@ -75,7 +69,8 @@ static void show_environment(const struct json *environment)
 {
 	if (!environment || environment->type != JSON_OBJECT)
 		return;
-	printf("environment %s: %.12s, %s\n", truth(environment, "reused") ? "reused" : "ready",
+	printf("environment %s: %.12s, %s\n",
+		json_get_bool(environment, "reused", false) ? "reused" : "ready",
 		text(environment, "key"), text(environment, "reason"));
 	printf("  %-12s stoker env lock %.12s\n", "packages", text(environment, "key"));
 }
@@ -173,7 +168,7 @@ static void show_run(const struct run_found *run, const struct json *record)
 	const struct json *warnings = json_get(record, "warnings");
 	int64_t attempt = json_get_integer(record, "attempt", 1);
 	printf("%s: %s", run->id, text(record, "state"));
-	if (attempt > 1 || truth(record, "retried"))
+	if (attempt > 1 || json_get_bool(record, "retried", false))
 		printf(", attempt %lld", (long long)attempt);
 	printf("\n");
 	if (!streq(text(record, "state"), run_state_name(RUN_COMPLETED)))

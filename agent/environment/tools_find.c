@@ -141,12 +141,6 @@ static const char *text_of(const struct json *v, const char *key)
 	return text && *text ? text : NULL;
 }
 
-static bool flag_of(const struct json *v, const char *key)
-{
-	const struct json *flag = json_get(v, key);
-	return flag && flag->type == JSON_BOOL && flag->boolean;
-}
-
 static void decode(struct arena *a, const struct json *v, struct tools_found *f)
 {
 	struct {
@@ -161,8 +155,8 @@ static void decode(struct arena *a, const struct json *v, struct tools_found *f)
 		.pip_runner = text_of(v, "pip_runner"),
 		.index = text_of(v, "index"),
 		.glibc = text_of(v, "glibc"),
-		.has_venv = flag_of(v, "has_venv"),
-		.has_ensurepip = flag_of(v, "has_ensurepip"),
+		.has_venv = json_get_bool(v, "has_venv", false),
+		.has_ensurepip = json_get_bool(v, "has_ensurepip", false),
 	};
 	for (size_t i = 0; i < array_size(programs); i++) {
 		const char *version = arena_printf(a, "%s_version", programs[i].name);

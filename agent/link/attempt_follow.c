@@ -136,7 +136,8 @@ static bool send_results(struct attempt *a, int folder, bool whole)
 		return true;
 	}
 	results_stop(a->results);
-	int rc = upload_round(a, folder, true, &a->uploaded, &err);
+	const struct upload upload = {a->service, a->run};
+	int rc = upload_round(&upload, folder, true, &a->uploaded, &err);
 	link_counters.uploads++;
 	link_counters.upload_failures += rc < 0;
 	if (rc < 0 && err.kind == ERROR_UNAVAILABLE)

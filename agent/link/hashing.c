@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/link/hashing.h"
 
-#include "base/sha256.h"
+#include "base/file.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <unistd.h>
 
-enum { PIECE = 128 * 1024 };
+enum { STEP = 8 * 1024 * 1024 }; // so often it looks whether to stop
 
 struct hashing {
 	int fd;
@@ -21,31 +20,15 @@ struct hashing {
 	char hex[SHA256_HEX_SIZE];
 };
 
-static int read_all(struct hashing *h, struct sha256 *hash)
-{
-	cleanup_free char *piece = xmalloc(PIECE);
-	for (uint64_t at = 0; at < h->size;) {
-		size_t want = h->size - at < PIECE ? (size_t)(h->size - at) : PIECE;
-		ssize_t n = h->stop ? 0 : pread(h->fd, piece, want, (off_t)at);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return error_set_errno(&h->error, errno, "read %s", h->name);
-		if (n == 0)
-			return error_set(
-				&h->error, ERROR_INTEGRITY, "%s shrank while it was read", h->name);
-		sha256_update(hash, piece, (size_t)n);
-		at += (uint64_t)n;
-	}
-	return 0;
-}
-
 static void *hashing_main(void *data)
 {
 	struct hashing *h = data;
 	uint8_t digest[SHA256_SIZE];
 	cleanup_sha256 struct sha256 *hash = sha256_new();
-	h->rc = read_all(h, hash);
+	for (uint64_t at = 0, end; at < h->size && h->rc == 0 && !h->stop; at = end) {
+		end = h->size - at < STEP ? h->size : at + STEP;
+		h->rc = file_hash(h->fd, h->name, at, end, hash, &h->error);
+	}
 	sha256_final(hash, digest);
 	sha256_hex(digest, h->hex);
 	return NULL;

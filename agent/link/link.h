@@ -106,9 +106,14 @@ int log_sender_send(
 // Which log is not all at the controller, and why; NULL: none.
 const char *log_sender_trouble(const struct log_sender *s);
 
+// Whose results they are, and by what service they go.
+struct upload {
+	struct service *service;
+	const char *run;
+};
 // The results of a run that goes on, outputs/ and logs/, to the controller, which is asked each
 // time what it has: so nothing need be remembered here. What is there no more goes there too.
 // One round over an attempt's folder. With `whole` the run has ended: everything is finished, and
 // the mark is set that all is there. ERROR_UNAVAILABLE: later.
-int upload_round(const struct attempt *a, int attempt_fd, bool whole, struct upload_status *status,
+int upload_round(const struct upload *u, int attempt_fd, bool whole, struct upload_status *status,
 	struct error *err);

@@ -11,6 +11,14 @@
 static const char *const states[] = {"accepted", "preparing", "running", "finalizing", "ended"};
 enum { STATES = array_size(states) };
 
+// What was said of it last; NULL: nothing yet. With the lock held.
+static const struct json *report_of(const struct attempt *t, struct arena *a)
+{
+	struct error ignored;
+	return t->report ? json_parse(a, t->report, strlen(t->report), "report", NULL, &ignored)
+			 : NULL;
+}
+
 // The report says the state; a number of each of them is wanted.
 static void count_states(struct link *l, unsigned counts[STATES], uint64_t *waiting)
 {
@@ -18,11 +26,7 @@ static void count_states(struct link *l, unsigned counts[STATES], uint64_t *wait
 	pthread_mutex_lock(&l->lock);
 	for (const struct attempt *t = l->attempts; t; t = t->next) {
 		cleanup_arena struct arena a = {0};
-		struct error ignored;
-		const struct json *report = t->report ? json_parse(&a, t->report, strlen(t->report),
-								"report", NULL, &ignored)
-						      : NULL;
-		const char *state = report ? json_get_string(report, "state") : NULL;
+		const char *state = json_get_string(report_of(t, &a), "state");
 		for (size_t i = 0; state && i < STATES; i++)
 			counts[i] += streq(state, states[i]);
 		*waiting += t->log_waiting;
@@ -39,10 +43,7 @@ static void write_runs(struct json_writer *w, struct link *l)
 	pthread_mutex_lock(&l->lock);
 	for (const struct attempt *t = l->attempts; t; t = t->next) {
 		cleanup_arena struct arena a = {0};
-		struct error ignored;
-		const struct json *report = t->report ? json_parse(&a, t->report, strlen(t->report),
-								"report", NULL, &ignored)
-						      : NULL;
+		const struct json *report = report_of(t, &a);
 		if (report)
 			json_write_tree(w, report);
 	}

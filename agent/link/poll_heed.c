@@ -89,12 +89,12 @@ static void keep_lease(struct server *s, const struct json *answer)
 
 void poll_heed(struct server *s, const struct json *answer)
 {
-	const struct json *starts = json_get(answer, "starts"), *drain = json_get(answer, "drain");
+	const struct json *starts = json_get(answer, "starts");
 	keep_lease(s, answer);
 	tell(s->link, json_get(answer, "cancels"), TOLD_CANCEL);
 	tell(s->link, json_get(answer, "stale"), TOLD_STALE);
 	tell(s->link, json_get(answer, "known"), TOLD_KNOWN);
-	s->drain = drain && drain->type == JSON_BOOL && drain->boolean;
+	s->drain = json_get_bool(answer, "drain", false);
 	if (starts && starts->type == JSON_ARRAY && !s->leaving)
 		json_array_each (item, starts)
 			take_start(s, &item->value);

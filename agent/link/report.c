@@ -32,16 +32,10 @@ void report_write_bare(
 	json_write_close_object(w);
 }
 
-static bool is_true(const struct json *object, const char *key)
-{
-	const struct json *v = json_get(object, key);
-	return v && v->type == JSON_BOOL && v->boolean;
-}
-
 bool report_is_end(const struct json *record)
 {
 	const char *state = json_get_string(record, "state");
-	return state && run_state_is_end(state) && !is_true(record, "retried");
+	return state && run_state_is_end(state) && !json_get_bool(record, "retried", false);
 }
 
 static const char *state_of(const struct json *record, bool ending)

@@ -104,8 +104,7 @@ static bool is_here(int parent, const char *name, int64_t size, const char *sha2
 static int restore_file(const struct restoring *r, const char *path, int parent, const char *name,
 	const struct json *file, struct error *err)
 {
-	const struct json *complete = json_get(file, "complete");
-	bool whole = complete && complete->type == JSON_BOOL && complete->boolean;
+	bool whole = json_get_bool(file, "complete", false);
 	int64_t size = json_get_integer(file, whole ? "size" : "finished", 0);
 	int64_t mtime = json_get_integer(file, "mtime_ns", 0);
 	const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, timespec_of_ns(mtime)};
@@ -191,8 +190,7 @@ static int restore_all(struct restoring *r, struct error *err)
 
 int attempt_restore(struct attempt *a, struct error *err)
 {
-	const struct json *wanted = json_get(a->start, "restore");
-	if (!wanted || wanted->type != JSON_BOOL || !wanted->boolean)
+	if (!json_get_bool(a->start, "restore", false))
 		return 0;
 	a->answered = false;
 	cleanup_fd int folder = directory_ensure(a->folder, "restore", 0700, err);

@@ -16,9 +16,10 @@
 enum { BETWEEN_MS = 10 * 1000 };
 
 struct results {
-	struct attempt attempt; // what upload_round() needs of it, with a service of our own
-	int cancel;		// eventfd
-	int folder;		// of the round
+	const char *id;	      // the attempt's, which outlives us
+	struct upload upload; // with a service of our own
+	int cancel;	      // eventfd
+	int folder;	      // of the round
 	pthread_t thread;
 	bool runs;	  // is to be joined
 	atomic_bool over; // the round is
@@ -31,16 +32,13 @@ struct results *results_new(const struct attempt *a, struct error *err)
 	struct results *r = xcalloc(1, sizeof(*r));
 	r->folder = -1;
 	r->cancel = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r->attempt = (struct attempt){.link = a->link,
-		.run = a->run,
-		.token = a->token,
-		.id = a->id,
-		.number = a->number};
-	r->attempt.service = service_open(
+	r->id = a->id;
+	r->upload.run = a->run;
+	r->upload.service = service_open(
 		&(struct service_settings){
 			.url = c->url, .token = a->token, .ca = c->ca, .cancel_fd = r->cancel},
 		err);
-	if (r->attempt.service)
+	if (r->upload.service)
 		return r;
 	results_free(r);
 	return NULL;
@@ -51,12 +49,12 @@ static void *results_main(void *data)
 	struct results *r = data;
 	struct upload_status ignored;
 	struct error err;
-	int rc = upload_round(&r->attempt, r->folder, false, &ignored, &err);
+	int rc = upload_round(&r->upload, r->folder, false, &ignored, &err);
 	link_counters.uploads++;
 	link_counters.upload_failures += rc < 0;
 	if (rc < 0 && err.kind != ERROR_UNAVAILABLE &&
-		!streq(service_code(r->attempt.service), "stale"))
-		log_warning("%s: its results: %s", r->attempt.id, err.text);
+		!streq(service_code(r->upload.service), "stale"))
+		log_warning("%s: its results: %s", r->id, err.text);
 	r->over = true;
 	return NULL;
 }
@@ -99,7 +97,7 @@ void results_free(struct results *r)
 	if (!r)
 		return;
 	results_stop(r);
-	service_close(r->attempt.service);
+	service_close(r->upload.service);
 	close_fdp(&r->cancel);
 	free(r);
 }

@@ -87,7 +87,6 @@ static int list_here(struct entries *list, int folder, struct error *err)
 static void take_row(struct entries *list, const struct json *file)
 {
 	const char *path = json_get_string(file, "path"), *kind = json_get_string(file, "kind");
-	const struct json *complete = json_get(file, "complete");
 	if (!path || !kind)
 		return;
 	struct entry *e = add(list);
@@ -101,18 +100,18 @@ static void take_row(struct entries *list, const struct json *file)
 	e->link = json_get_string(file, "target");
 	e->sha256 = json_get_string(file, "sha256");
 	e->finished = json_get_integer(file, "finished", 0);
-	e->complete = complete && complete->type == JSON_BOOL && complete->boolean;
+	e->complete = json_get_bool(file, "complete", false);
 }
 
-static int list_there(const struct attempt *t, struct entries *list, struct error *err)
+static int list_there(const struct upload *u, struct entries *list, struct error *err)
 {
 	const char *after = "";
 	do {
 		const struct json *page;
 		const char *url = arena_printf(list->arena,
-			"/v1/runs/%s/files?limit=%d&prefix=%s%%2F&after=%s", t->run, PAGE,
+			"/v1/runs/%s/files?limit=%d&prefix=%s%%2F&after=%s", u->run, PAGE,
 			list->top, service_escape(list->arena, after, false));
-		if (service_call(t->service, "GET", url, NULL, list->arena, &page, err) < 0)
+		if (service_call(u->service, "GET", url, NULL, list->arena, &page, err) < 0)
 			return -1;
 		const struct json *files = json_get(page, "files");
 		if (files && files->type == JSON_ARRAY)
@@ -126,7 +125,7 @@ static int list_there(const struct attempt *t, struct entries *list, struct erro
 // ---- one file
 
 struct sending {
-	const struct attempt *attempt;
+	const struct upload *upload;
 	int folder, fd;
 	const struct entry *here, *there; // there NULL: it has none
 	bool grown;			  // since what is there
@@ -144,7 +143,7 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 {
 	cleanup_arena struct arena a = {0};
 	const struct link_file f = {
-		.service = s->attempt->service, .run = s->attempt->run, .path = s->here->path};
+		.service = s->upload->service, .run = s->upload->run, .path = s->here->path};
 	const char *headers[] = {arena_printf(&a, "Stoker-Sha256: %s", hex), NULL};
 	const struct service_request q = {.method = "PUT",
 		.path = link_file_url(&f, &a,
@@ -154,7 +153,7 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 		.body = s->here->size ? NULL : "",
 		.body_size = (uint64_t)s->here->size,
 		.headers = headers};
-	if (service_do(s->attempt->service, &q, &a, NULL, err) < 0)
+	if (service_do(s->upload->service, &q, &a, NULL, err) < 0)
 		return -1;
 	link_counters.upload_bytes += q.body_size;
 	return 0;
@@ -163,8 +162,8 @@ static int put_small(const struct sending *s, const char *hex, struct error *err
 // 0; 1: what is there is something else; -1.
 static int send_as(const struct sending *s, bool part, struct hashing *hash, struct error *err)
 {
-	const struct link_file f = {.service = s->attempt->service,
-		.run = s->attempt->run,
+	const struct link_file f = {.service = s->upload->service,
+		.run = s->upload->run,
 		.path = s->here->path,
 		.part = part};
 	int64_t size, partial;
@@ -208,7 +207,7 @@ static int send_whole(const struct sending *s, bool append, struct error *err)
 static int append_only(const struct sending *s, struct error *err)
 {
 	const struct link_file f = {
-		.service = s->attempt->service, .run = s->attempt->run, .path = s->here->path};
+		.service = s->upload->service, .run = s->upload->run, .path = s->here->path};
 	int64_t offset = s->there ? s->there->size : 0;
 	return link_file_append(&f, s->fd, &offset, s->here->size, err);
 }
@@ -301,19 +300,19 @@ static void begin_changes(struct changes *c)
 	json_write_open_array(c->writer);
 }
 
-static int send_changes(const struct attempt *t, struct changes *c, struct error *err)
+static int send_changes(const struct upload *u, struct changes *c, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	json_write_close_array(c->writer);
 	json_write_close_object(c->writer);
-	const char *url = arena_printf(&a, "/v1/runs/%s/changes", t->run);
-	int rc = c->count ? service_call(t->service, "POST", url, c->writer, &a, NULL, err) : 0;
+	const char *url = arena_printf(&a, "/v1/runs/%s/changes", u->run);
+	int rc = c->count ? service_call(u->service, "POST", url, c->writer, &a, NULL, err) : 0;
 	json_writer_free(c->writer);
 	begin_changes(c);
 	return rc;
 }
 
-static int change(const struct attempt *t, struct changes *c, const char *what,
+static int change(const struct upload *u, struct changes *c, const char *what,
 	const struct entry *e, struct error *err)
 {
 	json_write_open_object(c->writer);
@@ -324,7 +323,7 @@ static int change(const struct attempt *t, struct changes *c, const char *what,
 	if (streq(what, "folder"))
 		json_write_member_int(c->writer, "mode", e->mode);
 	json_write_close_object(c->writer);
-	return ++c->count < CHANGES_MAX ? 0 : send_changes(t, c, err);
+	return ++c->count < CHANGES_MAX ? 0 : send_changes(u, c, err);
 }
 
 // Trouble of one file is no reason to leave out the others; trouble with the controller ends the
@@ -338,10 +337,10 @@ static int send_one(struct sending *s, struct changes *c, bool whole, struct upl
 	if (s->there && is_same(e, s->there))
 		return 0;
 	if (e->kind != OUTPUTS_FILE)
-		return change(s->attempt, c, e->kind == OUTPUTS_LINK ? "link" : "folder", e, err);
+		return change(s->upload, c, e->kind == OUTPUTS_LINK ? "link" : "folder", e, err);
 	if (send_file(s, whole, err) == 0)
 		return 0;
-	if (err->kind == ERROR_UNAVAILABLE || streq(service_code(s->attempt->service), "stale"))
+	if (err->kind == ERROR_UNAVAILABLE || streq(service_code(s->upload->service), "stale"))
 		return -1;
 	if (whole) {
 		status->failed = true;
@@ -352,7 +351,7 @@ static int send_one(struct sending *s, struct changes *c, bool whole, struct upl
 	return 0;
 }
 
-static int send_differences(const struct attempt *t, int folder, const struct entries *here,
+static int send_differences(const struct upload *u, int folder, const struct entries *here,
 	const struct entries *there, bool whole, struct upload_status *status, struct error *err)
 {
 	struct changes c;
@@ -364,11 +363,11 @@ static int send_differences(const struct attempt *t, int folder, const struct en
 		for (; rc == 0 && k < there->count &&
 			(!path || strcmp(there->items[k].path, path) < 0);
 			k++)
-			rc = change(t, &c, "remove", &there->items[k], err);
+			rc = change(u, &c, "remove", &there->items[k], err);
 		if (!path || rc < 0)
 			break;
 		bool both = k < there->count && streq(there->items[k].path, path);
-		struct sending s = {.attempt = t,
+		struct sending s = {.upload = u,
 			.folder = folder,
 			.fd = -1,
 			.here = &here->items[i],
@@ -377,12 +376,12 @@ static int send_differences(const struct attempt *t, int folder, const struct en
 		k += both;
 	}
 	if (rc == 0)
-		rc = send_changes(t, &c, err);
+		rc = send_changes(u, &c, err);
 	json_writer_free(c.writer);
 	return rc;
 }
 
-static int send_top(const struct attempt *t, int attempt_fd, const char *top, bool whole,
+static int send_top(const struct upload *u, int attempt_fd, const char *top, bool whole,
 	struct upload_status *status, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
@@ -391,12 +390,12 @@ static int send_top(const struct attempt *t, int attempt_fd, const char *top, bo
 	cleanup_fd int folder = outputs_open_beneath(attempt_fd, top, O_RDONLY | O_DIRECTORY);
 	if (folder < 0)
 		return errno == ENOENT ? 0 : error_set_errno(err, errno, "%s", top);
-	if (list_here(&here, folder, err) < 0 || list_there(t, &there, err) < 0)
+	if (list_here(&here, folder, err) < 0 || list_there(u, &there, err) < 0)
 		return -1;
-	return send_differences(t, folder, &here, &there, whole, status, err);
+	return send_differences(u, folder, &here, &there, whole, status, err);
 }
 
-static int set_mark(const struct attempt *t, const struct upload_status *status, struct error *err)
+static int set_mark(const struct upload *u, const struct upload_status *status, struct error *err)
 {
 	cleanup_arena struct arena a = {0};
 	cleanup_json_writer struct json_writer *w = json_writer_new(false);
@@ -404,16 +403,16 @@ static int set_mark(const struct attempt *t, const struct upload_status *status,
 	json_write_member_unsigned(w, "files", status->files);
 	json_write_member_unsigned(w, "bytes", status->bytes);
 	json_write_close_object(w);
-	const char *url = arena_printf(&a, "/v1/runs/%s/manifest", t->run);
-	return service_call(t->service, "PUT", url, w, &a, NULL, err);
+	const char *url = arena_printf(&a, "/v1/runs/%s/manifest", u->run);
+	return service_call(u->service, "PUT", url, w, &a, NULL, err);
 }
 
-int upload_round(const struct attempt *t, int attempt_fd, bool whole, struct upload_status *status,
+int upload_round(const struct upload *u, int attempt_fd, bool whole, struct upload_status *status,
 	struct error *err)
 {
 	*status = (struct upload_status){0};
-	if (send_top(t, attempt_fd, "outputs", whole, status, err) < 0 ||
-		send_top(t, attempt_fd, "logs", whole, status, err) < 0)
+	if (send_top(u, attempt_fd, "outputs", whole, status, err) < 0 ||
+		send_top(u, attempt_fd, "logs", whole, status, err) < 0)
 		return -1;
-	return whole && !status->failed ? set_mark(t, status, err) : 0;
+	return whole && !status->failed ? set_mark(u, status, err) : 0;
 }

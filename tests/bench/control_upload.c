@@ -32,11 +32,11 @@ static int upload(const char *url, const char *run, const char *folder, struct e
 				 err);
 	if (!service)
 		return -1;
-	const struct attempt attempt = {.service = service, .run = run};
+	const struct upload upload = {service, run};
 	struct upload_status status;
 	struct rusage usage;
 	int64_t begin = now_ms();
-	if (upload_round(&attempt, fd, true, &status, err) < 0)
+	if (upload_round(&upload, fd, true, &status, err) < 0)
 		return -1;
 	if (status.failed)
 		return error_set(err, ERROR_UNAVAILABLE, "%s", status.message);
