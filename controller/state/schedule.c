@@ -23,12 +23,9 @@ struct pass {
 	size_t refused_count;
 };
 
-static const char usable[] =
-	"n.removed IS NULL AND n.drain = 0 AND n.draining = 0 AND n.away = 0 AND n.last_seen > ?1 "
-	"AND ?2 NOT LIKE '%,' || n.id || ',%'";
-// Shares are sums of decimal fractions, which binary ones only come near.
-static const char has_room[] = "n.cpus - n.used_cpus >= ?3 - 0.000001 AND n.memory - n.used_memory "
-			       ">= ?4 AND n.gpus - n.used_gpus >= ?5";
+static const char usable[] = "n.removed IS NULL AND " SCHEDULE_TAKES
+			     " AND " SCHEDULE_HEARD("?1") " AND ?2 NOT LIKE '%,' || n.id || ',%'";
+static const char has_room[] = SCHEDULE_HAS_ROOM("?3", "?4", "?5");
 
 static int find_node(struct pass *p, const struct waiting *w, const char **node, struct error *err)
 {

@@ -19,6 +19,14 @@ enum {
 	SCHEDULE_RETURN_MS = 15 * 1000,
 };
 
+// Conditions of a node `n` in SQL: whether it has been heard since a time, takes runs, and has room
+// for a share. Shares are sums of decimal fractions, which binary ones only come near.
+#define SCHEDULE_HEARD(since) "n.away = 0 AND n.last_seen > " since
+#define SCHEDULE_TAKES	      "n.drain = 0 AND n.draining = 0"
+#define SCHEDULE_HAS_ROOM(cpus, memory, gpus)                                                 \
+	"n.cpus - n.used_cpus >= " cpus " - 0.000001 AND n.memory - n.used_memory >= " memory \
+	" AND n.gpus - n.used_gpus >= " gpus
+
 // Hand out what can be handed out now: attempts in the state "assigned", whose nodes are told by
 // hub topic "node/ID".
 int schedule(struct database_tx *tx, struct arena *a, struct controller *c, int64_t now,

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "controller/state/schedule.h"
 
 #include <string.h>
 
@@ -22,10 +23,8 @@ static int count(struct database_tx *tx, struct arena *a, const struct asked *q,
 	struct nodes *n, struct error *err)
 {
 	static const char large[] = "n.cpus >= ?1 AND n.memory >= ?2 AND n.gpus >= ?3";
-	static const char heard[] = "n.last_seen > ?4 AND n.away = 0";
-	static const char taking[] = "n.drain = 0 AND n.draining = 0";
-	static const char room[] = "n.cpus - n.used_cpus >= ?1 AND n.memory - n.used_memory >= ?2 "
-				   "AND n.gpus - n.used_gpus >= ?3";
+	static const char heard[] = SCHEDULE_HEARD("?4"), taking[] = SCHEDULE_TAKES;
+	static const char room[] = SCHEDULE_HAS_ROOM("?1", "?2", "?3");
 	struct database_rows rows;
 	const char *sql = arena_printf(a,
 		"SELECT COUNT(*), SUM(CASE WHEN %s THEN 1 ELSE 0 END), "
